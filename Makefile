@@ -1,0 +1,70 @@
+# What one does with a checkout. `make build` makes .venv with everything in it; every other target builds first.
+# As root on Debian, system packages that are missing are installed; otherwise their names are said.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SCANNERS := setup.py $(wildcard mta/_fast/*.pyx mta/_fast/*.pxd mta/_fast/*.h)
+HAS_PYTHON := $(PYTHON) -c 'import ensurepip, venv, sysconfig, os; os.stat(sysconfig.get_path("include") + "/Python.h")' && command -v gcc
+HAS_PEERS := command -v smtp-sink && command -v swaks && command -v strace
+
+# $(call need,COMMAND THAT SUCCEEDS WHERE ALL IS THERE,DEBIAN PACKAGES)
+define need
+@export PATH="$$PATH:/usr/sbin"; { $(1); } >/dev/null 2>&1 || { \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -qq update && apt-get -qq install -y --no-install-recommends $(2) >/dev/null; \
+	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
+endef
+
+.PHONY: build run test lint bench tools peers clean
+
+build: .venv/compiled
+
+tools:
+	$(call need,$(HAS_PYTHON),gcc python3 python3-dev python3-venv)
+
+# Installing compiles, too; where only a scanner has changed, compiling is enough.
+.venv/compiled: pyproject.toml $(SCANNERS) | tools
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	@if [ $@ -nt pyproject.toml ]; then \
+		$(BIN)/python setup.py -q build_ext --inplace --force; \
+	else \
+		$(BIN)/pip install -q --disable-pip-version-check -e '.[test,dev,bench]'; \
+	fi
+	@touch $@
+
+run: build
+	@printf '%s\n' 'Send a first mail from another terminal:' \
+		"  $(BIN)/python -c \"import smtplib; smtplib.SMTP('127.0.0.1', 2525).sendmail('me@example.test', 'you@example.test', 'Subject: hello')\"" \
+		'  swaks --server 127.0.0.1:2525 --from me@example.test --to you@example.test' \
+		'It lands in       var/mail/example.test/you/new/' \
+		'See the queue:    $(BIN)/mta queue list -c deploy/example.toml' \
+		'See what happens: $(BIN)/mta events -c deploy/example.toml --follow' \
+		'Ctrl-C stops the server in order.'
+	@exec $(BIN)/mta serve -c deploy/example.toml
+
+# Peers for the tests. Postfix is wanted for its programs: without a configuration its own daemon does not start.
+peers:
+	@command -v smtp-sink >/dev/null || [ -x /usr/sbin/smtp-sink ] || [ "$$(id -u)" != 0 ] || \
+		! command -v debconf-set-selections >/dev/null || \
+		echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
+	$(call need,$(HAS_PEERS),postfix strace swaks)
+
+# The scanners once more with asserts and tracing; `mta` then comes from build/debug, and MTA_FROM makes sure of it.
+test: build peers
+	$(BIN)/pytest
+	rm -rf build/debug
+	MTA_BUILD=debug $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --target build/debug .
+	MTA_FROM=build/debug $(BIN)/pytest -o pythonpath='build/debug .' tests/fast
+
+lint: build
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta/_fast
+
+bench: build peers
+	$(BIN)/python -m bench.relay
+
+clean:
+	rm -rf .venv build dist mta/_fast/*.so

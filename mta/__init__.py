@@ -1,0 +1,1 @@
+"""Posthaste, a mail transfer agent. ARCHITECTURE.md says which room does what."""

@@ -1,0 +1,24 @@
+"""Compiled scanners: bytes in, integers or bytes out. No policy, no sockets, no other room."""
+
+from mta._fast.command import BAD_LINE, UNKNOWN, VERBS, split_command
+from mta._fast.data import VECTOR_PATHS, DotReader, DotStuffer, normalize
+from mta._fast.frames import FrameReader
+from mta._fast.headers import count_received, has_8bit_header
+from mta._fast.lines import find_line
+from mta._fast.replies import ReplyReader
+
+__all__ = [
+    "BAD_LINE",
+    "UNKNOWN",
+    "VECTOR_PATHS",
+    "VERBS",
+    "DotReader",
+    "DotStuffer",
+    "FrameReader",
+    "ReplyReader",
+    "count_received",
+    "find_line",
+    "has_8bit_header",
+    "normalize",
+    "split_command",
+]

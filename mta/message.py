@@ -1,0 +1,78 @@
+"""What every room means by a message: ids, envelopes, outcomes. Frozen values, no behaviour but the making of ids.
+
+A message id is 16 bytes that sort by time: 48-bit milliseconds since 1970, 16-bit node, 32-bit incarnation of the
+process that made it, 32-bit count; as text 32 lowercase hex digits. A part is named by `part_name`: id and number.
+"""
+
+import struct
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+__all__ = ["Address", "IdMaker", "Outcome", "QueueName", "Status", "now_ms"]
+
+Status = Literal["delivered", "deferred", "bounced"]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """A mailbox, split at its last at sign. RFC 5321 s4.1.2, RFC 6531 s3.3.
+
+    `local` is as it was given, quotes and escapes removed; case is kept (RFC 5321 s2.4).
+    `domain` is lowercase, or an address literal in brackets, or "" for the bare <Postmaster>.
+    `text` is what goes on the wire between the angle brackets; "" is the null reverse-path.
+    """
+
+    local: str
+    domain: str
+    text: str
+
+
+class QueueName(msgspec.Struct, frozen=True, array_like=True):
+    """Where parts wait together. `route` is a next hop chosen at reception, usually ""."""
+
+    tenant: str
+    campaign: str
+    priority: int
+    domain: str
+    route: str
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one recipient in one attempt. Every field is always there, "" and 0 for nothing.
+
+    `code` and `enhanced` are the peer's or ours; `reason` is our sentence, `diagnostic` the peer's own words
+    (text, unescaped, at most 1,000 octets in UTF-8), `remote_mta` the name and address of the peer.
+    """
+
+    status: Status
+    code: int
+    enhanced: str
+    reason: str
+    remote_mta: str
+    diagnostic: str
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class IdMaker:
+    """Makes message ids that never repeat and never run back, whatever the wall clock does."""
+
+    _pack = struct.Struct(">IHHII").pack
+
+    def __init__(self, node: int, incarnation: int, clock_ms: Callable[[], int] = now_ms) -> None:
+        self._node = node
+        self._incarnation = incarnation
+        self._clock_ms = clock_ms
+        self._last_ms = 0
+        self._count = 0
+
+    def make(self) -> bytes:
+        """Return the next id, 16 bytes."""
+        self._last_ms = ms = max(self._last_ms, self._clock_ms())
+        self._count = count = (self._count + 1) & 0xFFFFFFFF
+        return self._pack(ms >> 16, ms & 0xFFFF, self._node, self._incarnation, count)

@@ -1,0 +1,54 @@
+"""An SMTP reply, and the replies that several rooms give. RFC 5321 s4.2, RFC 2034, RFC 3463.
+
+Rule: what a client sent is never put into a reply unescaped; `printable` is the only way in.
+"""
+
+import msgspec
+
+__all__ = [
+    "REPLY_250_OK",
+    "REPLY_451_QUEUE_SILENT",
+    "REPLY_452_STORAGE",
+    "REPLY_550_NO_SUCH_USER",
+    "REPLY_554_LOOP",
+    "REPLY_554_RELAY_DENIED",
+    "Reply",
+    "printable",
+]
+
+# RFC 5321 s4.5.3.1.5: a reply line is at most 512 octets; what is quoted from outside is cut well below that.
+QUOTED_OCTETS = 256
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One reply: three digits, enhanced code ("" for none), text ("\\n" between the lines of a longer one)."""
+
+    code: int
+    enhanced: str
+    text: str
+    wire: bytes = b""
+    """The reply as it is sent, every line ended by CRLF; made once, when the reply is made."""
+
+    def __post_init__(self) -> None:
+        mark = f"{self.enhanced} " if self.enhanced else ""
+        lines = self.text.split("\n")
+        rows = [f"{self.code}-{mark}{line}\r\n" for line in lines[:-1]] + [f"{self.code} {mark}{lines[-1]}\r\n"]
+        msgspec.structs.force_setattr(self, "wire", "".join(rows).encode("ascii", "replace"))
+
+    @property
+    def is_error(self) -> bool:
+        """True for 4xx and 5xx."""
+        return self.code >= 400
+
+
+def printable(text: str) -> str:
+    """Return `text` fit for a reply or a log line: printable ASCII, at most 256 characters, the rest as `?`."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:QUOTED_OCTETS])
+
+
+REPLY_250_OK = Reply(250, "2.0.0", "Ok")
+REPLY_451_QUEUE_SILENT = Reply(451, "4.3.0", "The queue does not answer, try again later")
+REPLY_452_STORAGE = Reply(452, "4.3.1", "Insufficient system storage, try again later")
+REPLY_550_NO_SUCH_USER = Reply(550, "5.1.1", "No such mailbox here")
+REPLY_554_LOOP = Reply(554, "5.4.6", "Too many hops, this looks like a mail loop")
+REPLY_554_RELAY_DENIED = Reply(554, "5.7.1", "Relaying denied")
