@@ -1,0 +1,118 @@
+"""From an accepted transaction to what is put into the queue: Received on top, recipients cut into parts.
+
+Called once a message by the protocol, after the session has nothing against it. RFC 5321 s4.4, s6.3.
+"""
+
+import msgspec
+
+from mta._fast import count_received, has_8bit_header, normalize
+from mta.link import MAX_CONTENT_OCTETS, PutHead, PutPart
+from mta.message import Address, QueueName, now_ms
+from mta.reply import REPLY_554_LOOP, Reply
+from mta.report import Received
+from mta.report import encode as encode_event
+from mta.smtp import DateStamp, Session, received_field
+from mta.store import EIGHT_BIT, UTF8
+
+__all__ = ["Builder", "Origin"]
+
+# DESIGN section 3: a part is leased, deferred and settled as one.
+PART_RECIPIENTS = 100
+REPLY_552_NORMALIZED = Reply(552, "5.3.4", "The message is larger than we accept once its line ends are mended")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a connection came from and by which listener."""
+
+    client: str
+    listener: str
+    tenant: str
+
+
+class Builder:
+    """Makes PUT heads; one per worker."""
+
+    def __init__(self, hostname: str, max_received: int, give_up_s: float) -> None:
+        self._hostname = hostname
+        self._max_received = max_received
+        self._give_up_ms = round(give_up_s * 1000)
+        self._stamp = DateStamp()
+
+    def build(
+        self, id_: bytes, session: Session, origin: Origin, body: bytes, *, bare: bool, has_8bit: bool
+    ) -> tuple[PutHead, tuple[bytes, bytes]] | Reply:
+        """Return the head and the content (Received, body) of a message, or the reply that refuses it.
+
+        `bare` says that the body holds CR or LF alone, which are to be mended; `has_8bit` that it holds octets >= 0x80.
+        """
+        if bare:
+            body = normalize(body)
+            if len(body) > MAX_CONTENT_OCTETS:
+                return REPLY_552_NORMALIZED
+        if count_received(body) > self._max_received:
+            return REPLY_554_LOOP
+        now = now_ms()
+        sender = session.sender.text if session.sender is not None else ""
+        # A recipient given twice is one recipient.
+        recipients = {recipient.text: recipient for recipient in session.recipients}
+        received = received_field(
+            session.helo,
+            origin.client,
+            self._hostname,
+            session.protocol,
+            id_.hex(),
+            next(iter(recipients)) if len(recipients) == 1 else "",
+            self._stamp.text(now / 1000),
+        )
+        flags = 0
+        if has_8bit:
+            if session.body_8bit:
+                flags |= EIGHT_BIT
+            if session.utf8 and has_8bit_header(body):
+                flags |= UTF8
+        if session.utf8 and not (sender.isascii() and all(map(str.isascii, recipients))):
+            flags |= UTF8
+        event = Received(
+            now,
+            id_,
+            origin.tenant,
+            sender,
+            len(recipients),
+            len(received) + len(body),
+            origin.client,
+            session.helo,
+            session.protocol,
+            origin.listener,
+            b"",
+        )
+        head = PutHead(
+            id_,
+            sender,
+            now,
+            now + self._give_up_ms,
+            origin.tenant,
+            "",
+            flags,
+            _parts(recipients, origin.tenant),
+            encode_event(event),
+        )
+        return head, (received, body)
+
+
+def _parts(recipients: dict[str, Address], tenant: str) -> tuple[PutPart, ...]:
+    """Cut recipients into parts: one domain each, at most PART_RECIPIENTS."""
+    if len(recipients) == 1:
+        ((text, address),) = recipients.items()
+        return (PutPart(QueueName(tenant, "", 0, address.domain, ""), 0, (text,)),)
+    by_domain: dict[str, list[str]] = {}
+    for text, address in recipients.items():
+        by_domain.setdefault(address.domain, []).append(text)
+    parts: list[PutPart] = []
+    first = 0
+    for domain, texts in by_domain.items():
+        name = QueueName(tenant, "", 0, domain, "")
+        for start in range(0, len(texts), PART_RECIPIENTS):
+            some = tuple(texts[start : start + PART_RECIPIENTS])
+            parts.append(PutPart(name, first, some))
+            first += len(some)
+    return tuple(parts)

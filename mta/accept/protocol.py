@@ -1,0 +1,287 @@
+"""One client's connection: moves octets between the transport and the Session, and applies what policy proposes.
+
+Rule: one write a network read. 250 for a message leaves only from `stored`, which the link calls once the queue process
+has said that the message is committed.
+
+A connection is its own waiter on the link: it has at most one message there, for the session waits for its answer.
+"""
+
+import asyncio
+import traceback
+from typing import TYPE_CHECKING, cast
+
+from mta.accept.envelope import Origin
+from mta.message import now_ms
+from mta.reply import REPLY_250_OK, REPLY_452_STORAGE, Reply
+from mta.report import ConnectionClosed, Fault, Rejected
+from mta.report import encode as encode_event
+from mta.smtp import (
+    REPLY_354_GO_AHEAD,
+    Chunk,
+    Data,
+    Hello,
+    Mail,
+    Message,
+    Pause,
+    Quit,
+    Rcpt,
+    Refused,
+    Session,
+)
+
+if TYPE_CHECKING:
+    from mta.accept.service import Service
+
+__all__ = ["SmtpProtocol"]
+
+REPLY_421_TOO_MANY = Reply(421, "4.3.2", "Too many connections, try again later")
+REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
+# While an answer is awaited the client may send on; past this much we stop reading and TCP holds it back.
+BUFFER_OCTETS = 65_536
+
+
+class SmtpProtocol(asyncio.Protocol):
+    """A connection from accept to close."""
+
+    def __init__(self, service: "Service", listener: str, tenant: str) -> None:
+        self._service = service
+        self._listener = listener
+        self._tenant = tenant
+        self._trusted = False
+        self._chunks: list[bytes] = []
+        self._n_octets = 0
+        self._void: Reply | None = None
+        self._id = b""
+        self._is_held = False
+        self._is_reading = True
+        self._ending = ""
+        self.touched_at = self._began_at = service.time()
+        self.session = Session(service.hostname, service.limits, service.max_octets)
+        self.transport: asyncio.Transport | None = None
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet, or turn away who is too many."""
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._origin = Origin(peer[0] if peer else "0.0.0.0", self._listener, self._tenant)
+        self._trusted = self._service.policy.trusts(self._origin.client)
+        if self._service.joined(self):
+            self.session.greet()
+        else:
+            self.session.greet(REPLY_421_TOO_MANY)
+            self._reject("connect", REPLY_421_TOO_MANY, "")
+        self._work()
+
+    def data_received(self, data: bytes) -> None:
+        """Work on one network read."""
+        self.touched_at = self._service.time()
+        self.session.receive(data)
+        if self.session.n_buffered > BUFFER_OCTETS and self._is_waiting:
+            self._read_on(False)
+        self._work()
+
+    def eof_received(self) -> bool:
+        """The client has sent all it will; nothing more can come of it."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell how it ended."""
+        self.transport = None
+        self._drop_body()
+        self._service.left(self)
+        session = self.session
+        lasted_s = self._service.time() - self._began_at
+        self._service.note(
+            encode_event(
+                ConnectionClosed(
+                    now_ms(),
+                    b"",
+                    self._tenant,
+                    self._origin.client,
+                    session.helo,
+                    self._listener,
+                    session.n_messages,
+                    session.n_errors,
+                    round(lasted_s, 3),
+                    self._ending or "lost",
+                )
+            )
+        )
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: it gets no more of them to make."""
+        self._read_on(False)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._read_on(True)
+
+    # What the service tells
+
+    def expire(self, now: float) -> None:
+        """End the session if the client was silent for too long; a client that waits for us is not silent."""
+        if self._ending:
+            if now > self.touched_at + self._service.linger_s and self.transport is not None:
+                self.transport.abort()
+        elif not self._is_waiting and now > self.touched_at + self.session.timeout_s:
+            self.touched_at = now
+            self.session.timeout()
+            self._work()
+
+    def shut_down(self, reply: Reply) -> None:
+        """End the session as soon as no transaction is open."""
+        self.session.shutdown(reply)
+        self._work()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    # What the link tells
+
+    def stored(self) -> None:
+        """The message is on the disk: say so."""
+        self._answered(Reply(250, "2.0.0", f"Ok: queued as {self._id.hex()}"))
+
+    def refused(self, reply: Reply) -> None:
+        """It is not."""
+        self._reject("message", reply, "")
+        self._answered(reply)
+
+    # Inside
+
+    @property
+    def _is_waiting(self) -> bool:
+        return self._is_held or bool(self._id)
+
+    def _answered(self, reply: Reply) -> None:
+        self._id = b""
+        self._drop_body()
+        self.touched_at = self._service.time()
+        if self.transport is not None:
+            self.session.answer(reply)
+            self._read_on(True)
+            self._work()
+
+    def _work(self) -> None:
+        """Pull events until there are no more, then write every reply at once."""
+        if self._is_held or self.transport is None:
+            return
+        try:
+            pause = self._pull()
+        except Exception:  # the fence: one session's fault must not end the others'
+            self._service.note(encode_event(Fault(now_ms(), b"", self._tenant, "session", traceback.format_exc())))
+            self._ending = "fault"
+            self.transport.write(REPLY_421_FAULT.wire)
+            self.transport.close()
+            return
+        if pause is Pause.DELAY:
+            self._is_held = True
+            self._service.later(self._service.limits.error_delay_s, self._resume)
+            return
+        output = self.session.output()
+        if output:
+            self.transport.write(output)
+        if self._ending:
+            self.transport.close()
+
+    def _resume(self) -> None:
+        self._is_held = False
+        self.session.resume()
+        self._read_on(True)
+        self._work()
+
+    def _pull(self) -> Pause:
+        session = self.session
+        while True:
+            event = session.next_event()
+            kind = type(event)
+            if kind is Pause:
+                return cast(Pause, event)
+            if kind is Rcpt:
+                self._rcpt(cast(Rcpt, event))
+            elif kind is Mail or kind is Hello:
+                session.answer(REPLY_250_OK)
+            elif kind is Data:
+                session.answer(REPLY_354_GO_AHEAD if self._service.has_room else REPLY_452_STORAGE)
+            elif kind is Chunk:
+                self._chunk(cast(Chunk, event).data)
+            elif kind is Message:
+                self._message(cast(Message, event))
+            elif kind is Refused:
+                refused = cast(Refused, event)
+                self._reject(refused.stage, refused.reply, refused.argument)
+                if refused.stage == "message":
+                    self._drop_body()
+            else:
+                self._ending = cast(Quit, event).reason
+
+    def _rcpt(self, event: Rcpt) -> None:
+        verdict = self._service.policy.rcpt(event.recipient, self._trusted)
+        if isinstance(verdict, Reply):
+            self._reject("rcpt", verdict, event.recipient.text)
+            self.session.answer(verdict)
+        else:
+            self.session.answer(REPLY_250_OK, verdict)
+
+    def _chunk(self, data: bytes) -> None:
+        if self._void is None:
+            self._chunks.append(data)
+            self._n_octets += len(data)
+            if not self._service.hold(len(data)):
+                # Read on to the end of the message, but keep none of it.
+                self._drop_body()
+                self._void = REPLY_452_STORAGE
+
+    def _drop_body(self) -> None:
+        self._service.release(self._n_octets)
+        self._chunks, self._n_octets, self._void = [], 0, None
+
+    def _message(self, event: Message) -> None:
+        service, session = self._service, self.session
+        void = self._void
+        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        id_ = service.ids.make()
+        built = void or service.builder.build(
+            id_, session, self._origin, body, bare=event.bare_line_end, has_8bit=event.has_8bit
+        )
+        if isinstance(built, Reply):
+            self._drop_body()
+            self._reject("message", built, "")
+            session.answer(built)
+        else:
+            self._id = id_
+            service.link.put(built[0], built[1], self)
+
+    def _read_on(self, wanted: bool) -> None:
+        transport = self.transport
+        if transport is not None and wanted != self._is_reading and not transport.is_closing():
+            self._is_reading = wanted
+            if wanted:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _reject(self, stage: str, reply: Reply, recipient: str) -> None:
+        sender = self.session.sender
+        self._service.note(
+            encode_event(
+                Rejected(
+                    now_ms(),
+                    b"",
+                    self._tenant,
+                    self._origin.client,
+                    self.session.helo,
+                    stage,
+                    sender.text if sender is not None else "",
+                    recipient,
+                    reply.code,
+                    reply.enhanced,
+                    reply.text,
+                )
+            )
+        )

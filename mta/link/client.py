@@ -1,0 +1,334 @@
+"""The worker's end of the link: two connections to the queue process that are made again whenever they are lost.
+
+Rule: whatever was not answered is said again, in the same order, before READY. A message that was put twice is stored
+once, a settlement that was said twice is applied once: the queue process sees to that.
+
+Frames are gathered and written once a loop iteration. The worker's composition root makes one QueueLink and hands it
+to `accept` (which puts) and to the dispatch (which is the Tasks).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import msgspec
+
+from mta._fast import FrameReader
+from mta.link.frames import (
+    LINK_VERSION,
+    MAX_FRAME_OCTETS,
+    Closed,
+    Hello,
+    Kind,
+    Lease,
+    Note,
+    PutHead,
+    Refused,
+    Release,
+    Resolve,
+    Resolved,
+    Settle,
+    Settled,
+    Settlement,
+    Welcome,
+    decoder,
+    encode,
+    frame,
+    put_frame,
+)
+from mta.linkpath import open_link
+from mta.message import IdMaker
+from mta.reply import REPLY_451_QUEUE_SILENT, Reply
+
+__all__ = ["QueueLink", "Tasks", "Waiter"]
+
+RETRY_S = 0.05
+ID_OCTETS = 16
+# Rejections and closed connections past this many a second are counted, not kept. INTERFACES, Events.
+NOTES_PER_S = 1000
+
+
+class Waiter(Protocol):
+    """Who put a message and waits for the answer; one of the two is called, once."""
+
+    def stored(self) -> None:
+        """The message is on the disk."""
+
+    def refused(self, reply: Reply) -> None:
+        """It is not; this is what the client shall hear."""
+
+
+class Tasks(Protocol):
+    """What the queue process asks of a worker."""
+
+    def lease(self, lease: Lease) -> None:
+        """Deliver these parts."""
+
+    def resolve(self, question: Resolve) -> None:
+        """Find the way to a domain; answer with `QueueLink.resolved`."""
+
+    def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
+        """Return the open sessions (number, site) and the leases (session, part) not yet settled."""
+
+
+class Pending(msgspec.Struct):
+    """A PUT that was not answered."""
+
+    head: bytes
+    content: Sequence[bytes]
+    waiter: Waiter
+    sent_at: float
+
+
+class End(asyncio.Protocol):
+    """One of the two connections."""
+
+    def __init__(self, link: "QueueLink", role: str) -> None:
+        self._link = link
+        self.role = role
+        self.transport: asyncio.WriteTransport | None = None
+        self.frames = FrameReader(MAX_FRAME_OCTETS)
+        self.out: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand whole frames to the link."""
+        for kind, payload in self.frames.feed(data):
+            self._link.received(self, kind, payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the link."""
+        self.transport = None
+        self._link.lost(self)
+
+
+class QueueLink:
+    """Puts messages and carries out what the queue process asks. Made once per worker."""
+
+    def __init__(self, data_dir: str, worker: int, pid: int, grace_s: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._data_dir = data_dir
+        self._worker = worker
+        self._pid = pid
+        self._grace_s = grace_s
+        self._loop = loop
+        self._tasks: Tasks
+        self._ends: dict[str, End] = {}
+        self._is_up = False
+        self._is_closing = False
+        self._flush_is_due = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._welcomed: dict[str, asyncio.Future[Welcome]] = {}
+        self._incarnation = 0
+        self._pending: dict[bytes, Pending] = {}
+        self._confirmed = 0
+        self._settling: list[Settlement] = []
+        self._unsettled: deque[tuple[Settlement, ...]] = deque()
+        self._notes: list[bytes] = []
+        self._notes_second = 0
+        self._n_notes = 0
+        self._on: dict[int, Callable[[End, bytes], None]] = {
+            Kind.WELCOME: self._on_welcome,
+            Kind.STORED: self._on_stored,
+            Kind.REFUSED: self._on_refused,
+            Kind.LEASE: self._on_lease,
+            Kind.SETTLED: self._on_settled,
+            Kind.RESOLVE: self._on_resolve,
+        }
+        self._decode_refused = decoder(Refused).decode
+        self._decode_lease = decoder(Lease).decode
+        self._decode_settled = decoder(Settled).decode
+        self._decode_resolve = decoder(Resolve).decode
+        self._decode_welcome = decoder(Welcome).decode
+
+    async def start(self, tasks: Tasks) -> IdMaker:
+        """Connect; return the maker of this worker's message ids once the queue process knows us."""
+        self._tasks = tasks
+        await self._connect()
+        return self._ids
+
+    def close(self) -> None:
+        """Write out what is gathered and end both connections."""
+        self._flush()
+        self._is_closing = True
+        for end in self._ends.values():
+            if end.transport is not None:
+                end.transport.close()
+
+    @property
+    def n_pending(self) -> int:
+        """PUTs and settlements that are not answered."""
+        return len(self._pending) + len(self._unsettled) + len(self._settling)
+
+    # What the worker says
+
+    def put(self, head: PutHead, content: Sequence[bytes], waiter: Waiter) -> None:
+        """Hand a message to the queue process; `waiter` hears once."""
+        encoded = encode(head)
+        self._pending[head.id] = Pending(encoded, content, waiter, self._loop.time())
+        if self._is_up:
+            self._ends["in"].out.append(put_frame(encoded, content, self._confirmed, False))
+            self._flush_soon()
+
+    def settle(self, settlement: Settlement) -> None:
+        """Say what became of a leased part."""
+        self._settling.append(settlement)
+        self._flush_soon()
+
+    def release(self, parts: Sequence[bytes]) -> None:
+        """Give leased parts back untried. Nothing is repeated: a lost link says who holds what."""
+        self._say(Kind.RELEASE, Release(tuple(parts)))
+
+    def closed(self, session: int) -> None:
+        """Say that a session is over."""
+        self._say(Kind.CLOSED, Closed(session))
+
+    def resolved(self, answer: Resolved) -> None:
+        """Answer a RESOLVE."""
+        self._say(Kind.RESOLVED, answer)
+
+    def note(self, event: bytes) -> None:
+        """Pass on an encoded event that nobody waits for; past NOTES_PER_S they are dropped."""
+        second = int(self._loop.time())
+        if second != self._notes_second:
+            self._notes_second, self._n_notes = second, 0
+        self._n_notes += 1
+        if self._n_notes <= NOTES_PER_S:
+            self._notes.append(event)
+            self._flush_soon()
+
+    def give_up_old(self) -> None:
+        """Answer 451 to whoever waited longer than the grace; called about once a second."""
+        until = self._loop.time() - self._grace_s
+        for id_, pending in list(self._pending.items()):
+            # Oldest first: a dict keeps the order in which the messages were put.
+            if pending.sent_at > until:
+                break
+            del self._pending[id_]
+            pending.waiter.refused(REPLY_451_QUEUE_SILENT)
+
+    # The connections
+
+    async def _connect(self) -> None:
+        """Open both connections, say everything again that was not answered, then READY."""
+        while not await self._open_both():
+            for end in self._ends.values():
+                if end.transport is not None:
+                    end.transport.abort()
+            await asyncio.sleep(RETRY_S)
+        self._confirmed = 0
+        self._ends["in"].out.extend(put_frame(p.head, p.content, 0, True) for p in self._pending.values())
+        self._ends["out"].out.extend(frame(Kind.SETTLE, Settle(0, settlements)) for settlements in self._unsettled)
+        for end in self._ends.values():
+            end.out.append(frame(Kind.READY))
+        self._is_up = True
+        self._flush()
+
+    async def _open_both(self) -> bool:
+        try:
+            await self._open("out")
+            await self._open("in")
+        except OSError:
+            return False
+        return all(end.transport is not None for end in self._ends.values())
+
+    async def _open(self, role: str) -> None:
+        end = End(self, role)
+        self._ends[role] = end
+        self._welcomed[role] = self._loop.create_future()
+        await self._loop.create_unix_connection(lambda: end, sock=open_link(self._data_dir))
+        sessions, held = self._tasks.held() if role == "out" else ((), ())
+        hello = Hello(LINK_VERSION, role, self._worker, self._pid, self._incarnation, sessions, held)
+        if end.transport is None:
+            raise ConnectionError("the link was lost at once")
+        end.transport.write(frame(Kind.HELLO, hello))
+        welcome = await self._welcomed[role]
+        if not self._incarnation:
+            self._incarnation = welcome.incarnation
+            self._ids = IdMaker(welcome.node, welcome.incarnation)
+
+    def lost(self, end: End) -> None:
+        """Drop the other connection too and connect again: the queue process died."""
+        if end is not self._ends.get(end.role):
+            return
+        self._is_up = False
+        waiting = self._welcomed[end.role]
+        if not waiting.done():
+            waiting.set_exception(ConnectionError("the link was lost"))
+            return
+        for other in self._ends.values():
+            other.out.clear()
+            if other.transport is not None:
+                other.transport.abort()
+        if not self._is_closing and (self._connecting is None or self._connecting.done()):
+            self._connecting = self._loop.create_task(self._connect())
+
+    def _say(self, kind: Kind, payload: object) -> None:
+        if self._is_up:
+            # A session's settlements must be there before the word that it is over.
+            self._gather()
+            self._ends["out"].out.append(frame(kind, payload))
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _gather(self) -> None:
+        """Make one frame of the settlements so far."""
+        if self._settling:
+            settlements = tuple(self._settling)
+            self._settling.clear()
+            self._unsettled.append(settlements)
+            if self._is_up:
+                self._ends["out"].out.append(frame(Kind.SETTLE, Settle(self._confirmed, settlements)))
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        self._gather()
+        if not self._is_up:
+            return
+        if self._notes:
+            self._ends["out"].out.append(frame(Kind.NOTE, Note(tuple(self._notes))))
+            self._notes.clear()
+        for end in self._ends.values():
+            if end.out and end.transport is not None:
+                end.transport.write(end.out[0] if len(end.out) == 1 else b"".join(end.out))
+                end.out.clear()
+
+    # What the queue process says
+
+    def received(self, end: End, kind: int, payload: bytes) -> None:
+        """Act on one frame."""
+        self._on[kind](end, payload)
+
+    def _on_welcome(self, end: End, payload: bytes) -> None:
+        self._welcomed[end.role].set_result(self._decode_welcome(payload))
+
+    def _on_stored(self, _end: End, payload: bytes) -> None:
+        for start in range(0, len(payload), ID_OCTETS):
+            self._confirmed += 1
+            pending = self._pending.pop(payload[start : start + ID_OCTETS], None)
+            if pending is not None:
+                pending.waiter.stored()
+
+    def _on_refused(self, _end: End, payload: bytes) -> None:
+        self._confirmed += 1
+        refused = self._decode_refused(payload)
+        pending = self._pending.pop(refused.id, None)
+        if pending is not None:
+            pending.waiter.refused(Reply(refused.code, refused.enhanced, refused.text))
+
+    def _on_settled(self, _end: End, payload: bytes) -> None:
+        for _ in range(self._decode_settled(payload).n_frames):
+            self._unsettled.popleft()
+
+    def _on_lease(self, _end: End, payload: bytes) -> None:
+        self._tasks.lease(self._decode_lease(payload))
+
+    def _on_resolve(self, _end: End, payload: bytes) -> None:
+        self._tasks.resolve(self._decode_resolve(payload))

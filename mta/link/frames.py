@@ -1,0 +1,265 @@
+"""The frames between a worker and the queue process. DESIGN section 4.
+
+    frame    u32 length of what follows (little endian) · u8 kind · payload
+    PUT      payload is u32 length of the head · u32 confirmed · u8 repeat · head (msgpack) · content
+    others   payload is one msgpack array, the Struct of that kind; STORED is the ids, 16 octets each
+
+A worker holds two connections, each opened by HELLO and answered by WELCOME: *in* carries PUT and its answers, *out*
+everything else. Answers on one connection come in the order of what they answer.
+
+    worker                 queue process        meaning
+    HELLO            in/out                     who I am; on out also the leases and sessions I hold
+                     in/out   WELCOME           my incarnation and the node's number
+    PUT              in                         a message; 250 may be said once it is answered
+                     in       STORED, REFUSED   it is committed; it is not, and this is what to tell the client
+    READY            in/out                     everything unanswered has been said again: leases may come
+                     out      LEASE             deliver these parts over this session
+    SETTLE           out                        what became of leased parts
+                     out      SETTLED           so many SETTLE frames more are committed
+    RELEASE          out                        parts that come back untried
+    CLOSED           out                        a session is over
+                     out      RESOLVE           where does mail for this domain go?
+    RESOLVED         out                        the site, its hosts, and until when to believe it
+    NOTE             out                        events that nobody waits for
+
+`confirmed` counts the answers to PUTs that the worker has had over this connection: the queue process may forget those
+ids. `repeat` says that the frame was sent before, over a link that was lost.
+
+A command line tool opens one connection with ASK instead and gets LEASES: the parts that are leased now.
+"""
+
+import enum
+import struct
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from mta.message import Outcome, QueueName
+
+__all__ = [
+    "LINK_VERSION",
+    "MAX_CONTENT_OCTETS",
+    "MAX_FRAME_OCTETS",
+    "Closed",
+    "Hello",
+    "Kind",
+    "Lease",
+    "Leases",
+    "Note",
+    "Put",
+    "PutHead",
+    "PutPart",
+    "Refused",
+    "Release",
+    "Resolve",
+    "Resolved",
+    "Settle",
+    "Settled",
+    "Settlement",
+    "Welcome",
+    "decoder",
+    "encode",
+    "frame",
+    "put_frame",
+    "read_put",
+]
+
+LINK_VERSION = 1
+# One PUT holds a whole message: what is larger has to wait for the frames that stream.
+MAX_CONTENT_OCTETS = 16 * 1024 * 1024
+MAX_FRAME_OCTETS = MAX_CONTENT_OCTETS + 1024 * 1024
+
+
+class Kind(enum.IntEnum):
+    """What a frame is."""
+
+    HELLO = 1
+    WELCOME = 2
+    PUT = 3
+    STORED = 4
+    REFUSED = 5
+    READY = 6
+    LEASE = 7
+    SETTLE = 8
+    SETTLED = 9
+    RELEASE = 10
+    CLOSED = 11
+    RESOLVE = 12
+    RESOLVED = 13
+    NOTE = 14
+    ASK = 15
+    LEASES = 16
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """`role` is in or out; `incarnation` 0 asks for a new one. `sessions` are (number, site), `held` are
+    (session, part): what this worker had from the queue process before the link was lost."""
+
+    version: int
+    role: str
+    worker: int
+    pid: int
+    incarnation: int
+    sessions: tuple[tuple[int, str], ...]
+    held: tuple[tuple[int, bytes], ...]
+
+
+class Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """Both are durable: ids made with them are never made again."""
+
+    node: int
+    incarnation: int
+
+
+class PutPart(msgspec.Struct, frozen=True, array_like=True):
+    """Recipients of one message that wait in one queue; `first` is the number of the first of them."""
+
+    queue: QueueName
+    first: int
+    recipients: tuple[str, ...]
+
+
+class PutHead(msgspec.Struct, frozen=True, array_like=True):
+    """Everything of a message but its content. Times are ms since 1970; `event` is its encoded `received` event."""
+
+    id: bytes
+    sender: str
+    received_at: int
+    expires: int
+    tenant: str
+    campaign: str
+    flags: int
+    parts: tuple[PutPart, ...]
+    event: bytes
+
+
+class Put(msgspec.Struct, frozen=True):
+    """A PUT frame taken apart."""
+
+    head: PutHead
+    content: bytes
+    confirmed: int
+    repeat: bool
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True):
+    """The queue process will not have a message: the reply for the client."""
+
+    id: bytes
+    code: int
+    enhanced: str
+    text: str
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """Parts to deliver over a session, by name. The first lease of a session opens it."""
+
+    session: int
+    site: str
+    hosts: tuple[tuple[str, int], ...]
+    parts: tuple[bytes, ...]
+
+
+class Settlement(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one part: (recipient number, address, outcome) for each of its recipients.
+
+    `received_at` and `tenant` are those of the message, which never change: they save the queue process a read.
+    """
+
+    part: bytes
+    attempt: int
+    received_at: int
+    tenant: str
+    results: tuple[tuple[int, str, Outcome], ...]
+
+
+class Settle(msgspec.Struct, frozen=True, array_like=True):
+    """`confirmed` as in PUT."""
+
+    confirmed: int
+    settlements: tuple[Settlement, ...]
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True):
+    """That many more SETTLE frames, in their order, need not be said again."""
+
+    n_frames: int
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True):
+    """Parts that were leased and not started."""
+
+    parts: tuple[bytes, ...]
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True):
+    """A session is over; nothing is leased to it any more."""
+
+    session: int
+
+
+class Resolve(msgspec.Struct, frozen=True, array_like=True):
+    """Ask where mail for a domain goes, given a route chosen at reception ("" for none)."""
+
+    domain: str
+    route: str
+
+
+class Resolved(msgspec.Struct, frozen=True, array_like=True):
+    """A site's name and its hosts in order, to be believed for `ttl_s` seconds. Site "" is nowhere."""
+
+    domain: str
+    route: str
+    site: str
+    hosts: tuple[tuple[str, int], ...]
+    ttl_s: float
+
+
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """Encoded events for the outbox."""
+
+    events: tuple[bytes, ...]
+
+
+class Leases(msgspec.Struct, frozen=True, array_like=True):
+    """The parts that are leased at this moment."""
+
+    parts: tuple[bytes, ...]
+
+
+T = TypeVar("T")
+
+_header = struct.Struct("<IB")
+_put = struct.Struct("<IBII?")
+_put_rest = struct.Struct("<II?")
+encode = msgspec.msgpack.Encoder().encode
+
+
+def decoder(kind: type[T]) -> "msgspec.msgpack.Decoder[T]":
+    """Return a decoder for the payload of one kind."""
+    return msgspec.msgpack.Decoder(kind)
+
+
+_decode_put = msgspec.msgpack.Decoder(PutHead).decode
+
+
+def frame(kind: Kind, payload: object = b"") -> bytes:
+    """Return a whole frame; `payload` is bytes as they are, or a Struct of this module."""
+    body = payload if isinstance(payload, bytes) else encode(payload)
+    return _header.pack(len(body) + 1, kind) + body
+
+
+def put_frame(head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool) -> bytes:
+    """Return a PUT frame; `head` is an encoded PutHead, `content` are the pieces of the message."""
+    n_octets = _put.size - 4 + len(head) + sum(map(len, content))
+    return b"".join((_put.pack(n_octets, Kind.PUT, len(head), confirmed, repeat), head, *content))
+
+
+def read_put(payload: bytes) -> "Put":
+    """Take a PUT payload apart. Raises msgspec.DecodeError or ValueError for a malformed one."""
+    if len(payload) < _put_rest.size:
+        raise ValueError("a PUT without a head")
+    n_head, confirmed, repeat = _put_rest.unpack_from(payload)
+    end = _put_rest.size + n_head
+    return Put(_decode_put(memoryview(payload)[_put_rest.size : end]), payload[end:], confirmed, repeat)

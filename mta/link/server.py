@@ -1,0 +1,56 @@
+"""The queue process's end of one connection: a socket that never blocks, whole frames in, gathered frames out."""
+
+import socket
+
+from mta._fast import FrameReader
+from mta.errors import LinkLost
+from mta.link.frames import MAX_FRAME_OCTETS
+
+__all__ = ["Connection"]
+
+READ_OCTETS = 262_144
+
+
+class Connection:
+    """One accepted connection; what the peer is shows in its first frame."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self.fd = sock.fileno()
+        self._frames = FrameReader(MAX_FRAME_OCTETS)
+        self._out: list[bytes] = []
+
+    def read(self) -> list[tuple[int, bytes]]:
+        """Return the frames that one read completed. Raises LinkLost when the peer went away or broke the framing."""
+        try:
+            data = self._sock.recv(READ_OCTETS)
+            if not data:
+                raise LinkLost("the peer closed the connection")
+            return self._frames.feed(data)
+        except BlockingIOError:
+            return []
+        except (OSError, ValueError) as problem:
+            raise LinkLost(str(problem)) from problem
+
+    def send(self, frame: bytes) -> None:
+        """Gather a frame; `flush` writes it."""
+        self._out.append(frame)
+
+    def flush(self) -> bool:
+        """Write what was gathered; return whether all of it went. Raises LinkLost."""
+        if not self._out:
+            return True
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as problem:
+            raise LinkLost(str(problem)) from problem
+        self._out = [data[sent:]] if sent < len(data) else []
+        return not self._out
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()

@@ -1,0 +1,37 @@
+"""SMTP without sockets and clocks: bytes in, events and bytes out. RFC 5321.
+
+`Session` is the server's side of a connection, driven by `accept`. The client's side is in `client`.
+"""
+
+from mta.smtp.address import NULL_PATH, parse_mailbox
+from mta.smtp.client import Client, Done, Letter, Over, Ready
+from mta.smtp.events import Chunk, Data, Event, Hello, Mail, Message, Pause, Quit, Rcpt, Refused
+from mta.smtp.received import DateStamp, received_field
+from mta.smtp.replies import REPLY_354_GO_AHEAD
+from mta.smtp.session import Session
+from mta.smtp.states import State
+
+__all__ = [
+    "NULL_PATH",
+    "REPLY_354_GO_AHEAD",
+    "Chunk",
+    "Client",
+    "Data",
+    "DateStamp",
+    "Done",
+    "Event",
+    "Hello",
+    "Letter",
+    "Mail",
+    "Message",
+    "Over",
+    "Pause",
+    "Quit",
+    "Rcpt",
+    "Ready",
+    "Refused",
+    "Session",
+    "State",
+    "parse_mailbox",
+    "received_field",
+]

@@ -1,0 +1,400 @@
+"""The client side of one SMTP connection, without socket and clock. RFC 5321, RFC 2920, RFC 1870, RFC 6152, RFC 6531.
+
+The driver calls `receive` with each network read and `deliver` with each letter, then takes `events()` and writes
+`output()`: one read leads to one write at most. After `Over` it writes what is left (QUIT) and closes the connection.
+
+Rule: what is awaited is a queue of steps, one for each command that was written. A reply answers the oldest; a reply to
+something that was not yet written ends the session. So a group of commands and a single one are the same thing, and
+with PIPELINING the group of the next letter goes out right behind the final dot of the one before: RFC 2920 s3.1
+names the commands that must be last in a group, and the dot is not among them.
+
+Every letter is reported once: by `Done`, or in `Over.left` if it was not started. Nothing a peer sends raises.
+"""
+
+import enum
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from mta._fast import DotStuffer, ReplyReader
+from mta.config import Deliver
+from mta.message import Outcome, Status
+
+__all__ = ["Client", "Done", "Letter", "Over", "Ready"]
+
+DIAGNOSTIC_OCTETS = 1000
+# RFC 1870 s3: at most 20 digits; longer ones are noise, and int() refuses thousands of them with an exception.
+SIZE = re.compile(r"[0-9]{1,20}\Z")
+SURROGATE = re.compile("[\ud800-\udfff]")
+# RFC 2034 s4, RFC 3463 s2.
+ENHANCED = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|\Z)")
+
+
+class Letter(Protocol):
+    """What the client must know of a mail; `mta.deliver.Job` is one, its fields are explained there."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def recipients(self) -> tuple[tuple[int, str], ...]: ...
+    @property
+    def octets(self) -> int: ...
+    @property
+    def has_8bit(self) -> bool: ...
+    @property
+    def utf8(self) -> bool: ...
+    @property
+    def read(self) -> Callable[[], bytes]: ...
+
+
+L = TypeVar("L", bound=Letter)
+
+
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """The peer greeted us and answered EHLO or HELO: letters go out from now on."""
+
+
+class Done(msgspec.Struct, Generic[L], frozen=True):
+    """One letter was worked off: (recipient number, outcome) for each of its recipients."""
+
+    letter: L
+    outcomes: list[tuple[int, Outcome]]
+
+
+class Over(msgspec.Struct, Generic[L], frozen=True):
+    """The session ended, told once and last. `left` were not started, `outcome` says why it ended.
+
+    Before `Ready` it is the host that failed, and nothing was learned about any letter.
+    """
+
+    outcome: Outcome
+    left: list[L]
+
+
+class Step(enum.IntEnum):
+    """What a reply is awaited for."""
+
+    GREETING = enum.auto()
+    EHLO = enum.auto()
+    HELO = enum.auto()
+    RSET = enum.auto()
+    MAIL = enum.auto()
+    RCPT = enum.auto()
+    DATA = enum.auto()
+    DOT = enum.auto()
+    LONE_DOT = enum.auto()
+
+
+class Transaction(Generic[L]):
+    """One letter under way: the commands not yet written, and what is known of its recipients."""
+
+    __slots__ = ("accepted", "decided", "is_touched", "letter", "lines", "refusal")
+
+    def __init__(self, letter: L, lines: deque[tuple[Step, str]]) -> None:
+        self.letter = letter
+        self.lines = lines
+        self.accepted: list[int] = []
+        self.decided: list[tuple[int, Outcome]] = []
+        self.refusal: Outcome | None = None
+        self.is_touched = False
+
+    def outcomes(self, rest: Outcome) -> list[tuple[int, Outcome]]:
+        """Return one outcome for each recipient; `rest` is for those that nothing was decided about."""
+        recipients = self.letter.recipients
+        if self.refusal is not None:
+            return [(number, self.refusal) for number, _ in recipients]
+        known = dict(self.decided)
+        return [(number, known.get(number, rest)) for number, _ in recipients]
+
+
+class Client(Generic[L]):
+    """One connection; `remote_mta` names the peer in outcomes, "name [address]", `limits` gives the two time-outs."""
+
+    def __init__(self, hostname: str, remote_mta: str, limits: Deliver) -> None:
+        self.is_over = False
+        """`Over` was told; nothing more will be."""
+        self._hostname = hostname
+        self._remote_mta = remote_mta
+        self._limits = limits
+        self._reader = ReplyReader()
+        self._expected: deque[Step] = deque([Step.GREETING])
+        self._waiting: deque[L] = deque()
+        self._open: deque[Transaction[L]] = deque()
+        self._events: list[Ready | Done[L] | Over[L]] = []
+        self._output: list[bytes] = []
+        self._is_ready = False
+        self._needs_rset = False
+        self._has_settled = False
+        self._keywords: dict[str, str] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is awaited from the peer and no letter waits."""
+        return not self._expected and not self._waiting
+
+    @property
+    def timeout_s(self) -> float:
+        """How long the peer may be silent now, seconds; 0 when nothing is awaited."""
+        if not self._expected:
+            return 0.0
+        return self._limits.data_done_timeout_s if self._expected[0] >= Step.DOT else self._limits.command_timeout_s
+
+    def deliver(self, letter: L) -> None:
+        """Take one more letter, to be sent after those it has. Calling it when the session is over is a bug."""
+        self._waiting.append(letter)
+        self._pump()
+
+    def withdraw(self) -> list[L]:
+        """Give back the letters that were not started; those under way are finished."""
+        left, self._waiting = list(self._waiting), deque()
+        return left
+
+    def receive(self, data: bytes) -> None:
+        """Take one network read, cut anywhere."""
+        expected = self._expected
+        n_asked = len(expected)
+        for code, text in self._reader.feed(data):
+            if self.is_over:
+                return
+            if code == 421:
+                self._end(self._outcome("deferred", code, text, "the peer ended the session"))
+            elif not n_asked:
+                self._end(self._outcome("deferred", code, text, "the peer answered what was not asked", "4.5.0"))
+            else:
+                n_asked -= 1
+                step = expected.popleft()
+                row = TABLE[step]
+                if step is Step.MAIL:
+                    self._open[0].is_touched = True
+                if code // 100 in row.classes:
+                    row.answer(self, code, text)
+                else:
+                    self._end(self._refusal("deferred", code, text, row.at))
+        if self._reader.broken:
+            self._end(self._outcome("deferred", 451, b"", f"{self._remote_mta} does not speak SMTP", "4.5.0"))
+        self._pump()
+
+    def events(self) -> list[Ready | Done[L] | Over[L]]:
+        """Return what happened since the last call, oldest first."""
+        events, self._events = self._events, []
+        return events
+
+    def output(self) -> list[bytes]:
+        """Return what is to be written since the last call."""
+        output, self._output = self._output, []
+        return output
+
+    def quit(self) -> None:
+        """Say QUIT and end the session; the driver sees to it that the client is idle. No reply is awaited."""
+        self._end(self._outcome("deferred", 451, b"", "the session was ended", "4.4.2"))
+        self._output.append(b"QUIT\r\n")
+
+    def lost(self, what: str) -> None:
+        """The connection is gone; `what` is a phrase such as "lost connection"."""
+        doing = TABLE[self._expected[0]].doing if self._expected else "idle"
+        self._end(self._outcome("deferred", 451, b"", f"{what} with {self._remote_mta} while {doing}", "4.4.2"))
+
+    def abort(self) -> None:
+        """End at once: a letter past its final dot is deferred, all others are left over."""
+        if self._open:
+            self._open[0].is_touched = Step.DOT in self._expected
+        self._has_settled = True
+        self.lost("we ended the session")
+
+    # How letters go out.
+
+    def _pump(self) -> None:
+        """Write what may be written now."""
+        expected = self._expected
+        if not self._is_ready or self.is_over:
+            return
+        if "PIPELINING" in self._keywords:
+            if self._waiting and (not expected or expected[-1] >= Step.DOT) and self._start():
+                lines = self._open[-1].lines
+                expected.extend([step for step, _ in lines])
+                self._output.append("".join([line for _, line in lines]).encode())
+                lines.clear()
+        elif not expected and (self._open or self._start()):
+            step, line = self._open[0].lines.popleft()
+            expected.append(step)
+            self._output.append(line.encode())
+
+    def _start(self) -> bool:
+        """Begin the next letter that the peer can take; False when there is none."""
+        while self._waiting:
+            letter = self._waiting.popleft()
+            lines = self._compose(letter)
+            if isinstance(lines, Outcome):
+                self._events.append(Done(letter, [(number, lines) for number, _ in letter.recipients]))
+                continue
+            if self._needs_rset:
+                self._needs_rset = False
+                lines.appendleft((Step.RSET, "RSET\r\n"))
+            self._open.append(Transaction(letter, lines))
+            return True
+        return False
+
+    def _compose(self, letter: L) -> deque[tuple[Step, str]] | Outcome:
+        """Return the lines from MAIL to DATA, or why this peer cannot have the letter: we know without asking."""
+        offers = self._keywords
+        # RFC 1870 s4: a size of 0, or none, means that no limit is known.
+        size = int(offers["SIZE"]) if SIZE.match(offers.get("SIZE", "")) else 0
+        if 0 < size < letter.octets:
+            return self._outcome("bounced", 552, b"", f"{self._remote_mta} takes at most {size} octets", "5.3.4")
+        if letter.has_8bit and "8BITMIME" not in offers:
+            return self._outcome("bounced", 554, b"", f"{self._remote_mta} does not take 8-bit mail", "5.6.3")
+        rows = [f"RCPT TO:<{path}>\r\n" for _, path in letter.recipients]
+        text = "".join([letter.sender, *rows])
+        is_utf8 = letter.utf8 or not text.isascii()
+        if is_utf8 and "SMTPUTF8" not in offers:
+            return self._outcome(
+                "bounced", 553, b"", f"{self._remote_mta} does not take internationalized mail", "5.6.7"
+            )
+        # An address with a line end in it would be a command of its own; a surrogate cannot be sent at all.
+        if text.count("\r") != len(rows) or text.count("\n") != len(rows) or (is_utf8 and SURROGATE.search(text)):
+            return self._outcome("bounced", 553, b"", "an address cannot be sent over SMTP", "5.1.3")
+        mail = f"MAIL FROM:<{letter.sender}>"
+        if "SIZE" in offers:
+            mail += f" SIZE={letter.octets}"
+        mail += " BODY=8BITMIME" if letter.has_8bit else ""
+        mail += " SMTPUTF8" if is_utf8 else ""
+        lines = [(Step.MAIL, f"{mail}\r\n"), *[(Step.RCPT, row) for row in rows], (Step.DATA, "DATA\r\n")]
+        return deque(lines)
+
+    # What replies mean, one function a step; TABLE below names it and the classes of reply that it takes.
+
+    def _on_greeting(self, code: int, text: bytes) -> None:
+        self._output.append(f"EHLO {self._hostname}\r\n".encode())
+        self._expected.append(Step.EHLO)
+
+    def _on_ehlo(self, code: int, text: bytes) -> None:
+        # RFC 5321 s3.2: a server that does not know EHLO is greeted by HELO.
+        if code >= 500:
+            self._output.append(f"HELO {self._hostname}\r\n".encode())
+            self._expected.append(Step.HELO)
+            return
+        for line in text.decode("ascii", "replace").upper().split("\n")[1:]:
+            keyword, _, argument = line.strip().partition(" ")
+            self._keywords[keyword] = argument.strip()
+        self._on_helo(code, text)
+
+    def _on_helo(self, code: int, text: bytes) -> None:
+        self._is_ready = True
+        self._events.append(Ready())
+
+    def _on_mail(self, code: int, text: bytes) -> None:
+        if code >= 400:
+            self._open[0].refusal = refusal = self._refusal("bounced", code, text, "MAIL")
+            # In a group the replies to RCPT and DATA are still to come.
+            if self._open[0].lines:
+                self._settle(refusal)
+
+    def _on_rcpt(self, code: int, text: bytes) -> None:
+        transaction = self._open[0]
+        number = transaction.letter.recipients[len(transaction.accepted) + len(transaction.decided)][0]
+        if code < 400:
+            transaction.accepted.append(number)
+            return
+        outcome = self._refusal("bounced", code, text, "RCPT")
+        # RFC 5321 s4.5.3.1.10: 552 behind accepted recipients says that there are too many, which passes; but a full
+        # mailbox (5.2.2) is what most senders of 552 mean today.
+        if code == 552 and transaction.accepted and outcome.enhanced in ("5.5.3", "5.0.0"):
+            outcome = self._refusal("deferred", code, text, "RCPT")
+        transaction.decided.append((number, outcome))
+        # One by one, with nobody accepted and only DATA left to ask: there is nothing to send.
+        if len(transaction.lines) == 1 and not transaction.accepted:
+            self._needs_rset = True
+            self._settle(outcome)
+
+    def _on_data(self, code: int, text: bytes) -> None:
+        head = self._open[0]
+        if code >= 400:
+            self._needs_rset = head.refusal is None
+            self._settle(self._refusal("bounced", code, text, "DATA"))
+        elif head.accepted and head.refusal is None:
+            stuffer = DotStuffer()
+            self._output.append(stuffer.feed(head.letter.read()))
+            self._output.append(stuffer.end())
+            self._expected.append(Step.DOT)
+        else:
+            # RFC 2920 s3.1: DATA was accepted although nobody was; the empty mail must still be ended.
+            self._output.append(b".\r\n")
+            self._expected.append(Step.LONE_DOT)
+            self._settle(self._refusal("deferred", code, text, "RCPT"))
+
+    def _on_dot(self, code: int, text: bytes) -> None:
+        if code < 400:
+            self._settle(self._outcome("delivered", code, text, "accepted"))
+        else:
+            self._settle(self._refusal("bounced", code, text, "the end of data"))
+
+    def _on_nothing(self, code: int, text: bytes) -> None:
+        """Take the reply to RSET, or to an empty mail that nobody was to get: it changes nothing."""
+
+    # How letters and the session end.
+
+    def _settle(self, rest: Outcome) -> None:
+        """The oldest letter is worked off; `rest` is for recipients of which nothing was decided before."""
+        transaction = self._open.popleft()
+        self._has_settled = True
+        self._events.append(Done(transaction.letter, transaction.outcomes(rest)))
+
+    def _end(self, outcome: Outcome) -> None:
+        """The session is over because of `outcome`, which is also that of the letter under way."""
+        if self.is_over:
+            return
+        self.is_over = True
+        # A peer that ends a kept connection between two letters has said nothing about the second. On a fresh one the
+        # letter is deferred all the same: left over, it would be tried again at once, and for ever.
+        if self._open and (self._open[0].is_touched or not self._has_settled):
+            self._settle(outcome)
+        left = [transaction.letter for transaction in self._open] + list(self._waiting)
+        self._open.clear()
+        self._waiting.clear()
+        self._expected.clear()
+        self._output.clear()
+        self._events.append(Over(outcome, left))
+
+    def _refusal(self, status: Status, code: int, text: bytes, at: str) -> Outcome:
+        """Return what a reply that is no success means; 4xx always defers, whatever `status` says."""
+        if code < 400:
+            return self._outcome("deferred", code, text, f"unexpected reply at {at}", "4.5.0")
+        return self._outcome(status if code >= 500 else "deferred", code, text, f"refused at {at}")
+
+    def _outcome(self, status: Status, code: int, text: bytes, reason: str, enhanced: str = "") -> Outcome:
+        """Return an outcome in the peer's words, or in ours alone where `text` is empty."""
+        if not enhanced:
+            found = ENHANCED.match(text)
+            # RFC 2034 s4: the class must be the reply's own.
+            enhanced = found[0].decode() if found and int(found[1]) == code // 100 else f"{code // 100}.0.0"
+        diagnostic = text.decode("utf-8", "replace")
+        if len(diagnostic) * 4 > DIAGNOSTIC_OCTETS:
+            diagnostic = diagnostic.encode()[:DIAGNOSTIC_OCTETS].decode("utf-8", "ignore")
+        return Outcome(status, code, enhanced, reason, self._remote_mta, diagnostic)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One step: its name, what we do meanwhile, and the classes of reply it knows; any other ends the session."""
+
+    at: str
+    doing: str
+    classes: tuple[int, ...]
+    answer: Callable[[Client[Any], int, bytes], None]
+
+
+# A host's 5xx greeting says nothing about the mail: like every end of a session it defers.
+TABLE: dict[Step, Row] = {
+    Step.GREETING: Row("the greeting", "waiting for the greeting", (2,), Client._on_greeting),
+    Step.EHLO: Row("EHLO", "sending EHLO", (2, 5), Client._on_ehlo),
+    Step.HELO: Row("HELO", "sending HELO", (2,), Client._on_helo),
+    Step.RSET: Row("RSET", "sending RSET", (2,), Client._on_nothing),
+    Step.MAIL: Row("MAIL", "sending MAIL", (2, 4, 5), Client._on_mail),
+    Step.RCPT: Row("RCPT", "sending RCPT", (2, 4, 5), Client._on_rcpt),
+    Step.DATA: Row("DATA", "sending DATA", (3, 4, 5), Client._on_data),
+    # The peer may have the mail already: trying again may deliver it twice.
+    Step.DOT: Row("the end of data", "sending the end of data (it may arrive twice)", (2, 4, 5), Client._on_dot),
+    Step.LONE_DOT: Row("an empty mail", "ending an empty mail", (2, 3, 4, 5), Client._on_nothing),
+}

@@ -1,0 +1,171 @@
+"""Reading the queue from other processes: workers (messages to deliver), report (the outbox), the command line.
+
+Rule: each method is one short read transaction, opened and closed within the call. A reader that stays open keeps LMDB
+from using again any page freed since.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import lmdb
+import msgspec
+
+from mta.store.codec import (
+    CounterRow,
+    MessageRow,
+    PartRow,
+    QueueRow,
+    RecipientRow,
+    decode_counter,
+    decode_message,
+    decode_part,
+    decode_queue,
+    decode_recipient,
+)
+from mta.store.keys import TABLES, body_key, message_of, number, number_key, part_name, recipient_key
+from mta.store.writer import MAX_TABLES
+
+__all__ = ["Leased", "Queued", "Reader"]
+
+ANY_MAP_OCTETS = 1 << 40
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """What a worker needs to know of a part it shall deliver."""
+
+    part: bytes
+    attempt: int
+    message: MessageRow
+    recipients: tuple[tuple[int, str], ...]
+
+
+class QueuedPart(msgspec.Struct, frozen=True):
+    """One part as it stands in the queue, with its queue and its recipients (number, row) that are still open."""
+
+    name: bytes
+    part: PartRow
+    queue: QueueRow
+    recipients: tuple[tuple[int, RecipientRow], ...]
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """One message as it stands in the queue."""
+
+    id: bytes
+    message: MessageRow
+    parts: tuple[QueuedPart, ...]
+
+
+class Reader:
+    """A read-only view of `data_dir/queue`."""
+
+    def __init__(self, data_dir: str, map_octets: int = ANY_MAP_OCTETS) -> None:
+        """Open the environment. Raises FileNotFoundError while the queue process has not made it yet."""
+        path = Path(data_dir, "queue")
+        try:
+            self._env = lmdb.open(
+                str(path), map_size=map_octets, max_dbs=MAX_TABLES, readonly=True, readahead=False, create=False
+            )
+        except lmdb.Error as problem:
+            if (path / "data.mdb").exists():
+                raise
+            raise FileNotFoundError(f"{path}: there is no queue yet") from problem
+        try:
+            self._table = {name: self._env.open_db(name.encode(), create=False) for name in TABLES}
+        except lmdb.NotFoundError as problem:
+            self._env.close()
+            raise FileNotFoundError(f"{path}: the queue is not complete yet") from problem
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+    def leased(self, parts: list[bytes]) -> list[Leased | None]:
+        """Return what is known of each part, None for one that is not there any more."""
+        with self._env.begin() as txn:
+            return [self._leased(txn, part) for part in parts]
+
+    def _leased(self, txn: lmdb.Transaction, part: bytes) -> Leased | None:
+        message = txn.get(message_of(part), db=self._table["message"])
+        row = txn.get(part, db=self._table["part"])
+        if message is None or row is None:
+            return None
+        recipients = tuple((number, row.address) for number, row in self._recipients(txn, part))
+        return Leased(part, decode_part(row).attempt, decode_message(message), recipients)
+
+    def _recipients(self, txn: lmdb.Transaction, part: bytes) -> Iterator[tuple[int, RecipientRow]]:
+        for key, value in self._from(txn, "recipient", recipient_key(part, 0)):
+            if not key.startswith(part):
+                break
+            yield int.from_bytes(key[-2:], "big"), decode_recipient(value)
+
+    def content(self, extents: tuple[tuple[int, int], ...]) -> bytes:
+        """Return the content of a message, its extents in order. Raises LookupError if it is not all there."""
+        with self._env.begin() as txn:
+            cursor = txn.cursor(self._table["body"])
+            chunks: list[bytes] = []
+            for extent, octets in extents:
+                left = octets
+                if cursor.set_key(body_key(extent, 0)):
+                    for chunk in cursor.iternext(keys=False, values=True):
+                        chunks.append(chunk)
+                        left -= len(chunk)
+                        if left <= 0:
+                            break
+                if left:
+                    raise LookupError(f"extent {extent}: {left} of {octets} octets are not where they should be")
+            return b"".join(chunks)
+
+    def events(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` (sequence number, encoded event) from the outbox, numbered above `after`, in order."""
+        with self._env.begin() as txn:
+            rows = islice(self._from(txn, "event", number_key(after + 1)), limit)
+            return [(number(key), value) for key, value in rows]
+
+    def queued(self, message_id: bytes) -> Queued | None:
+        """Return one message, or None if it is not in the queue."""
+        with self._env.begin() as txn:
+            row = txn.get(message_id, db=self._table["message"])
+            return None if row is None else self._queued(txn, message_id, row)
+
+    def _from(self, txn: lmdb.Transaction, table: str, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Walk the rows of a table with key >= `start`."""
+        cursor = txn.cursor(self._table[table])
+        # Without buffers=True py-lmdb gives bytes; its stubs cannot know.
+        return cast("Iterator[tuple[bytes, bytes]]", cursor.iternext()) if cursor.set_range(start) else iter(())
+
+    def _queued(self, txn: lmdb.Transaction, message_id: bytes, row: bytes | memoryview) -> Queued:
+        parts = []
+        for key, value in self._from(txn, "part", part_name(message_id, 0)):
+            if not key.startswith(message_id):
+                break
+            part = decode_part(value)
+            queue = txn.get(number_key(part.queue), db=self._table["queue"])
+            if queue is None:
+                raise LookupError(f"part {key.hex()}: its queue {part.queue} is not there")
+            parts.append(QueuedPart(key, part, decode_queue(queue), tuple(self._recipients(txn, key))))
+        return Queued(message_id, decode_message(row), tuple(parts))
+
+    def page(self, after: bytes, limit: int) -> list[Queued]:
+        """Return up to `limit` messages with an id above `after`, oldest first."""
+        with self._env.begin() as txn:
+            rows = islice(self._from(txn, "message", after + b"\0"), limit)
+            return [self._queued(txn, key, value) for key, value in rows]
+
+    def n_messages(self) -> int:
+        """Return how many messages are queued."""
+        with self._env.begin() as txn:
+            return int(txn.stat(self._table["message"])["entries"])
+
+    def parts(self, after: bytes, limit: int) -> list[tuple[bytes, PartRow]]:
+        """Return up to `limit` parts named above `after`, in order."""
+        with self._env.begin() as txn:
+            rows = islice(self._from(txn, "part", after + b"\0"), limit)
+            return [(key, decode_part(value)) for key, value in rows]
+
+    def counters(self) -> list[CounterRow]:
+        """Return every tenant's counters."""
+        with self._env.begin() as txn:
+            return [decode_counter(value) for _, value in txn.cursor(self._table["counter"])]

@@ -1,0 +1,5 @@
+"""A worker process: SMTP in, SMTP out."""
+
+from mta.worker.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,153 @@
+"""What a worker does with the queue process's orders: leases become jobs for couriers, their outcomes settlements.
+
+Rule: whatever was leased is reported back once, as settled or as released. The queue process knows sessions by number;
+a courier exists here from the first lease of its session to its `closed`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+
+from mta.deliver import Courier, Hosts, Job
+from mta.link import Lease, QueueLink, Resolve, Resolved, Settlement
+from mta.message import Outcome
+from mta.report import cut
+from mta.store import EIGHT_BIT, UTF8, Leased, Reader
+
+__all__ = ["CourierMaker", "Dispatch", "FindSite"]
+
+# A static route changes by reload only, and a reload makes new workers; this only bounds how long a mistake lives.
+ROUTE_TTL_S = 3600.0
+# What a row of the queue can hold of a peer's words; the rest of the diagnostic is cut by the queue process.
+REASON_OCTETS = 250
+
+CourierMaker = Callable[[int, str, Hosts, "Dispatch"], Courier]
+"""(session number, site, hosts, who to report to)."""
+FindSite = Callable[[str, str], tuple[str, Hosts]]
+"""(domain, route) to (site, hosts)."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A part that is leased to this worker, and the session it is leased for."""
+
+    session: int
+    received_at: int
+    tenant: str
+
+
+class Dispatch:
+    """Implements the link's Tasks and the couriers' Report."""
+
+    def __init__(self, link: QueueLink, reader: Reader, make_courier: CourierMaker, find_site: FindSite) -> None:
+        self._link = link
+        self._reader = reader
+        self._make_courier = make_courier
+        self._find_site = find_site
+        self._couriers: dict[int, Courier] = {}
+        self._sites: dict[int, str] = {}
+        self._held: dict[bytes, Held] = {}
+        self._is_draining = False
+
+    # What the queue process orders
+
+    def lease(self, lease: Lease) -> None:
+        """Hand leased parts to the session's courier."""
+        jobs: list[Job] = []
+        gone: list[bytes] = []
+        for part, leased in zip(lease.parts, self._reader.leased(list(lease.parts)), strict=True):
+            if leased is None or part in self._held:
+                gone.append(part)
+            else:
+                message = leased.message
+                self._held[part] = Held(lease.session, message.received_at, message.tenant)
+                jobs.append(self._job(leased))
+        if gone:
+            self._link.release(gone)
+        if self._is_draining:
+            self._give_back(jobs)
+            return
+        courier = self._couriers.get(lease.session)
+        if courier is None:
+            self._sites[lease.session] = lease.site
+            courier = self._couriers[lease.session] = self._make_courier(lease.session, lease.site, lease.hosts, self)
+        courier.deliver(jobs)
+
+    def resolve(self, question: Resolve) -> None:
+        """Say where a domain goes."""
+        site, hosts = self._find_site(question.domain, question.route)
+        self._link.resolved(Resolved(question.domain, question.route, site, hosts, ROUTE_TTL_S))
+
+    def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
+        """Say what the queue process would otherwise forget when it starts again."""
+        sessions = tuple((number, self._sites[number]) for number in self._couriers)
+        return sessions, tuple((held.session, part) for part, held in self._held.items())
+
+    # What couriers report
+
+    def done(self, job: Job, outcomes: Sequence[tuple[int, Outcome]]) -> None:
+        """Settle a part."""
+        held = self._held.pop(job.part, None)
+        if held is None:
+            return
+        addresses = dict(job.recipients)
+        results = tuple((number, addresses[number], _trimmed(outcome)) for number, outcome in outcomes)
+        self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results))
+
+    def closed(self, session: int, left: Sequence[Job]) -> None:
+        """Release what was not started, and say that the session is over."""
+        self._couriers.pop(session, None)
+        self._sites.pop(session, None)
+        self._give_back(left)
+        self._link.closed(session)
+
+    # The end
+
+    @property
+    def n_busy(self) -> int:
+        """How many sessions are open."""
+        return len(self._couriers)
+
+    def drain(self) -> None:
+        """Finish what is under way and give back the rest."""
+        self._is_draining = True
+        for courier in list(self._couriers.values()):
+            courier.close()
+
+    def abort(self) -> None:
+        """End at once."""
+        self._is_draining = True
+        for courier in list(self._couriers.values()):
+            courier.abort()
+
+    # Inside
+
+    def _job(self, leased: Leased) -> Job:
+        message = leased.message
+        return Job(
+            leased.part,
+            leased.attempt,
+            message.sender,
+            leased.recipients,
+            message.octets,
+            bool(message.flags & EIGHT_BIT),
+            bool(message.flags & UTF8),
+            partial(self._reader.content, message.extents),
+        )
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        parts = [job.part for job in jobs if self._held.pop(job.part, None) is not None]
+        if parts:
+            self._link.release(parts)
+
+
+def _trimmed(outcome: Outcome) -> Outcome:
+    """Return the outcome cut to what a row of the queue can hold."""
+    if len(outcome.reason) + len(outcome.remote_mta) + len(outcome.diagnostic) <= REASON_OCTETS:
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        reason=cut(outcome.reason, REASON_OCTETS),
+        remote_mta=cut(outcome.remote_mta, REASON_OCTETS),
+        diagnostic=cut(outcome.diagnostic),
+    )

@@ -1,0 +1,111 @@
+"""Remote delivery to peers that are slow, silent or hostile: every job is reported once, whatever they do."""
+
+import asyncio
+import random
+
+import pytest
+import uvloop
+
+from mta.config import Deliver
+from mta.deliver import Job
+from tests.deliver.test_remote import Server, job, listening, run
+
+
+@pytest.mark.parametrize("verb", ["CONNECT", "RCPT", "DOT"])
+def test_remote_courier_silent_peer_times_out(verb: str) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = Server((), {verb: None})
+        await server(reader, writer)
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        async with listening(silent) as host:
+            limits = Deliver(command_timeout_s=0.1, data_done_timeout_s=0.2)
+            ledger = await run((host,), [job()], limits)
+        assert (ledger.one().status, ledger.one().enhanced) == ("deferred", "4.4.2")
+        assert ledger.one().reason.startswith("time-out in the conversation with [127.0.0.1] while ")
+
+    uvloop.run(main())
+
+
+def test_remote_courier_peer_that_takes_a_long_mail_slowly_does_not_time_out() -> None:
+    body = (b"y" * 1022 + b"\r\n") * 16_000
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 x\r\n")
+        await reader.readline()
+        writer.write(b"250-x\r\n250 PIPELINING\r\n")
+        for _ in range(3):
+            await reader.readline()
+        writer.write(b"250 a\r\n250 b\r\n354 c\r\n")
+        n_read = 0
+        while n_read < len(body) + 3:
+            n_read += len(await reader.read(1 << 20))
+            await asyncio.sleep(0.03)
+        writer.write(b"250 took it\r\n")
+        await reader.read()
+
+    async def main() -> None:
+        async with listening(slow) as host:
+            ledger = await run((host,), [job(0, body)], Deliver(command_timeout_s=5, data_done_timeout_s=0.2))
+        assert ledger.one().status == "delivered"
+
+    uvloop.run(main())
+
+
+def test_remote_courier_body_that_cannot_be_read_defers_the_job() -> None:
+    def missing() -> bytes:
+        raise KeyError("gone")
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
+        gone = Job(job(0).part, 0, "a@x.example", job(0).recipients, 9, False, False, missing)
+        async with listening(Server()) as host:
+            ledger = await run((host,), [gone, job(1)])
+        assert ledger.one().status == "deferred"
+        assert ledger.left == [job(1).part]
+
+    faults: list[BaseException] = []
+    uvloop.run(main())
+    assert [type(fault) for fault in faults] == [KeyError]
+
+
+WORDS = [
+    b"220 x",
+    b"250 x",
+    b"250-PIPELINING\r\n250 8BITMIME",
+    b"354 x",
+    b"421 x",
+    b"450 4.1.1 x",
+    b"550 x",
+    b"xx",
+    b"",
+]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_remote_courier_peer_that_says_anything_ends_in_one_report_per_job(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def hostile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 x\r\n")
+        if seed % 2:
+            await reader.read(100)
+            writer.write(b"250-x\r\n250 PIPELINING\r\n")
+        for _ in range(chance.randrange(12)):
+            await reader.read(chance.choice([100, 65536]))
+            weights = [1, 9, 2, 5, 1, 2, 2, 1, 1]
+            for word in chance.choices(WORDS, weights, k=chance.randrange(1, 4)):
+                writer.write(word + b"\r\n")
+
+    async def main() -> None:
+        faults: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
+        async with listening(hostile) as host:
+            jobs = [job(n, n_recipients=1 + n % 3, has_8bit=n == 4) for n in range(6)]
+            ledger = await run((host,), jobs, Deliver(command_timeout_s=0.2, data_done_timeout_s=0.2))
+        assert ledger.left is not None
+        assert sorted([*ledger.fates, *ledger.left]) == [job.part for job in jobs]
+        assert faults == []
+
+    uvloop.run(main())
