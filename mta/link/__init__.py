@@ -14,7 +14,6 @@ from mta.link.frames import (
     PutHead,
     PutPart,
     Refused,
-    Release,
     Resolve,
     Resolved,
     Settle,
@@ -25,11 +24,12 @@ from mta.link.frames import (
     frame,
     read_put,
 )
-from mta.link.server import Connection
+from mta.link.server import READ_OCTETS, Connection
 
 __all__ = [
     "LINK_VERSION",
     "MAX_CONTENT_OCTETS",
+    "READ_OCTETS",
     "Closed",
     "Connection",
     "Hello",
@@ -42,7 +42,6 @@ __all__ = [
     "PutPart",
     "QueueLink",
     "Refused",
-    "Release",
     "Resolve",
     "Resolved",
     "Settle",

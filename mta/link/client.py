@@ -25,7 +25,6 @@ from mta.link.frames import (
     Note,
     PutHead,
     Refused,
-    Release,
     Resolve,
     Resolved,
     Settle,
@@ -178,12 +177,11 @@ class QueueLink:
         self._settling.append(settlement)
         self._flush_soon()
 
-    def release(self, parts: Sequence[bytes]) -> None:
-        """Give leased parts back untried. Nothing is repeated: a lost link says who holds what."""
-        self._say(Kind.RELEASE, Release(tuple(parts)))
-
     def closed(self, session: int) -> None:
-        """Say that a session is over."""
+        """Say that a session is over, and what it has not settled was not started.
+
+        Not repeated: after a lost link HELLO says which sessions there are.
+        """
         self._say(Kind.CLOSED, Closed(session))
 
     def resolved(self, answer: Resolved) -> None:

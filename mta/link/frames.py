@@ -16,8 +16,7 @@ everything else. Answers on one connection come in the order of what they answer
                      out      LEASE             deliver these parts over this session
     SETTLE           out                        what became of leased parts
                      out      SETTLED           so many SETTLE frames more are committed
-    RELEASE          out                        parts that come back untried
-    CLOSED           out                        a session is over
+    CLOSED           out                        a session is over; what it has not settled comes back untried
                      out      RESOLVE           where does mail for this domain go?
     RESOLVED         out                        the site, its hosts, and until when to believe it
     NOTE             out                        events that nobody waits for
@@ -51,7 +50,6 @@ __all__ = [
     "PutHead",
     "PutPart",
     "Refused",
-    "Release",
     "Resolve",
     "Resolved",
     "Settle",
@@ -83,13 +81,12 @@ class Kind(enum.IntEnum):
     LEASE = 7
     SETTLE = 8
     SETTLED = 9
-    RELEASE = 10
-    CLOSED = 11
-    RESOLVE = 12
-    RESOLVED = 13
-    NOTE = 14
-    ASK = 15
-    LEASES = 16
+    CLOSED = 10
+    RESOLVE = 11
+    RESOLVED = 12
+    NOTE = 13
+    ASK = 14
+    LEASES = 15
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -153,16 +150,22 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True):
-    """Parts to deliver over a session, by name. The first lease of a session opens it."""
+    """Parts to deliver over a session, by name; `opens` with the first lease of a session.
+
+    A lease for a session that the worker does not have and shall not open has crossed the word that it is closed: it
+    must be ignored, because the queue process takes its parts back when it reads that word.
+    """
 
     session: int
+    opens: bool
     site: str
     hosts: tuple[tuple[str, int], ...]
     parts: tuple[bytes, ...]
 
 
 class Settlement(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one part: (recipient number, address, outcome) for each of its recipients.
+    """What became of one part: (recipient number, address, outcome) for each of its recipients; none if the part was
+    not there any more.
 
     `received_at` and `tenant` are those of the message, which never change: they save the queue process a read.
     """
@@ -187,14 +190,8 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
     n_frames: int
 
 
-class Release(msgspec.Struct, frozen=True, array_like=True):
-    """Parts that were leased and not started."""
-
-    parts: tuple[bytes, ...]
-
-
 class Closed(msgspec.Struct, frozen=True, array_like=True):
-    """A session is over; nothing is leased to it any more."""
+    """A session is over; what was leased to it and is not settled was not started."""
 
     session: int
 

@@ -6,16 +6,19 @@ from mta._fast import FrameReader
 from mta.errors import LinkLost
 from mta.link.frames import MAX_FRAME_OCTETS
 
-__all__ = ["Connection"]
+__all__ = ["READ_OCTETS", "Connection"]
 
 READ_OCTETS = 262_144
+"""A good size for the read buffer."""
 
 
 class Connection:
     """One accepted connection; what the peer is shows in its first frame."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, buffer: memoryview) -> None:
+        """Take over `sock`; reads go through `buffer`, which all connections of a loop may share."""
         sock.setblocking(False)
+        self._buffer = buffer
         self._sock = sock
         self.fd = sock.fileno()
         self._frames = FrameReader(MAX_FRAME_OCTETS)
@@ -24,10 +27,11 @@ class Connection:
     def read(self) -> list[tuple[int, bytes]]:
         """Return the frames that one read completed. Raises LinkLost when the peer went away or broke the framing."""
         try:
-            data = self._sock.recv(READ_OCTETS)
-            if not data:
+            # recv() would take READ_OCTETS from the system each time, only to give most of them back.
+            n_octets = self._sock.recv_into(self._buffer)
+            if not n_octets:
                 raise LinkLost("the peer closed the connection")
-            return self._frames.feed(data)
+            return self._frames.feed(bytes(self._buffer[:n_octets]))
         except BlockingIOError:
             return []
         except (OSError, ValueError) as problem:

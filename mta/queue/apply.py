@@ -94,8 +94,8 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
     return arrived
 
 
-def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, *, keep_id: bool) -> Off | None:
-    """Write down what became of a leased part; None when it does not stand at that attempt any more.
+def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, *, keep_id: bool) -> Off:
+    """Write down what became of a leased part; nothing if it does not stand at that attempt any more.
 
     Recipients that were deferred are due at `next_at` ms, or have expired when the part is as old as it may get.
     `keep_id` says that the worker that put the message may still repeat it: the id is remembered in `gone`.
@@ -103,10 +103,10 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
     part = settlement.part
     row = writer.get("part", part)
     if row is None:
-        return None
+        return Off(part, 0, b"")
     stood = decode_part(row)
     if stood.attempt != settlement.attempt:
-        return None
+        return Off(part, stood.due, b"")
     has_expired = now >= stood.expires
     due = min(next_at, stood.expires)
     n_open = 0

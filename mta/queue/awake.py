@@ -64,10 +64,11 @@ class Path:
 class Session:
     """What a worker was granted on a path: `parts` are leased to it, each since a time in ms.
 
-    `depth` is how many it may hold; `is_proven` once a part came back from it.
+    `is_open` once its worker was told of it, `is_proven` once a part came back from it; `depth` is how many parts it
+    may hold.
     """
 
-    __slots__ = ("depth", "is_proven", "number", "parts", "path", "worker")
+    __slots__ = ("depth", "is_open", "is_proven", "number", "parts", "path", "worker")
 
     def __init__(self, number: int, path: Path, worker: int) -> None:
         self.number = number
@@ -75,6 +76,7 @@ class Session:
         self.worker = worker
         self.parts: dict[bytes, int] = {}
         self.depth = 1
+        self.is_open = False
         self.is_proven = False
 
 

@@ -173,10 +173,9 @@ class Batch:
                 failed.add(at)
                 self._fault(now, id_, settled.settlement.tenant, problem)
                 return False
-            if off is not None:
-                done.off.append(off)
-                if keep_id and off.removed:
-                    done.kept_ids.append(off.removed)
+            done.off.append(off)
+            if keep_id and off.removed:
+                done.kept_ids.append(off.removed)
         self._tidy()
         return True
 

@@ -67,7 +67,7 @@ class Plans:
             worker = self._workers.find(grant.worker)
             # A worker that just lost its connection is dead or says HELLO again; both give the parts back.
             if worker is not None and "out" in worker.ends:
-                lease = Lease(grant.session, grant.site, grant.hosts, grant.parts)
+                lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts)
                 worker.ends["out"].send(frame(Kind.LEASE, lease))
 
     def wait_ms(self, now: int) -> int:

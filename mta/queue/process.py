@@ -22,6 +22,7 @@ from mta.child import BEAT_S, ORPHAN_S, Child
 from mta.errors import LinkLost
 from mta.link import (
     LINK_VERSION,
+    READ_OCTETS,
     Closed,
     Connection,
     Hello,
@@ -29,7 +30,6 @@ from mta.link import (
     Leases,
     Note,
     Refused,
-    Release,
     Resolved,
     Settle,
     Settled,
@@ -91,6 +91,7 @@ class QueueProcess:
         self._schedule = Schedule(path.connections, path.window_start, "local")
         self._plans = Plans(self._schedule, writer, self._workers)
         self._epoll = select.epoll()
+        self._buffer = memoryview(bytearray(READ_OCTETS))
         self._guests: dict[int, Guest] = {}
         self._putters: list[Guest] = []
         self._settlers: list[Guest] = []
@@ -104,7 +105,6 @@ class QueueProcess:
             Kind.READY: self._on_ready,
             Kind.PUT: self._on_put,
             Kind.SETTLE: self._on_settle,
-            Kind.RELEASE: self._on_release,
             Kind.CLOSED: self._on_closed,
             Kind.RESOLVED: self._on_resolved,
             Kind.NOTE: self._on_note,
@@ -112,7 +112,6 @@ class QueueProcess:
         }
         self._hello = decoder(Hello).decode
         self._settle = decoder(Settle).decode
-        self._release = decoder(Release).decode
         self._closed = decoder(Closed).decode
         self._resolved = decoder(Resolved).decode
         self._note = decoder(Note).decode
@@ -265,9 +264,8 @@ class QueueProcess:
 
     def _bury(self) -> None:
         """Take everything back from workers that are dead."""
-        now = self._clock.now_ms()
         for worker in self._workers.bury():
-            self._schedule.worker_gone(worker.incarnation, now)
+            self._schedule.worker_gone(worker.incarnation)
         self._forget_ids()
 
     def _forget_ids(self) -> None:
@@ -280,7 +278,7 @@ class QueueProcess:
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                guest = Guest(Connection(self._link.accept()[0]))
+                guest = Guest(Connection(self._link.accept()[0], self._buffer))
                 self._guests[guest.connection.fd] = guest
                 self._epoll.register(guest.connection.fd, select.EPOLLIN)
 
@@ -329,7 +327,7 @@ class QueueProcess:
         guest.worker = self._workers.connected(incarnation, hello, guest.connection)
         if hello.role == "out":
             now = self._clock.now_ms()
-            self._schedule.worker_gone(incarnation, now)
+            self._schedule.worker_gone(incarnation)
             self._plans.checked_in(guest.worker, hello.sessions, hello.held, now)
         guest.connection.send(frame(Kind.WELCOME, Welcome(self._writer.node, incarnation)))
 
@@ -359,13 +357,8 @@ class QueueProcess:
         for id_ in self._workers.confirmed(worker, count):
             self._batch.forget(id_)
 
-    def _on_release(self, _guest: Guest, payload: bytes) -> None:
-        now = self._clock.now_ms()
-        for part in self._release(payload).parts:
-            self._schedule.released(part, now)
-
     def _on_closed(self, _guest: Guest, payload: bytes) -> None:
-        self._schedule.closed(self._closed(payload).session, self._clock.now_ms())
+        self._schedule.closed(self._closed(payload).session)
 
     def _on_resolved(self, _guest: Guest, payload: bytes) -> None:
         answer = self._resolved(payload)

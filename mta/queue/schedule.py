@@ -35,10 +35,11 @@ RESOLVE_AGAIN_MS = 5000
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """An order: lease these parts to a session of a worker."""
+    """An order: lease these parts to a session of a worker, which `opens` with it."""
 
     worker: int
     session: int
+    opens: bool
     site: str
     hosts: Hosts
     parts: tuple[bytes, ...]
@@ -156,24 +157,17 @@ class Schedule:
             heapq.heappush(self._dues, (due, known.queue.number))
         self._settle_down(known.queue, now)
 
-    def released(self, part: bytes, now: int) -> None:
-        """A leased part came back untried: it is first in its queue again."""
-        known = self._known.get(part)
-        if known is None or known.session is None:
-            return
-        self._off(part, known.session, now)
-        known.session = None
-        known.queue.n_out -= 1
-        known.queue.ready.appendleft(part)
-        self._list(known.queue)
-
-    def closed(self, number: int, now: int) -> None:
-        """A session is over; what it had not settled is ready again."""
+    def closed(self, number: int) -> None:
+        """A session is over; what it had not settled was not tried, and is first in its queue again."""
         session = self._sessions.pop(number, None)
         if session is None:
             return
-        for part in list(session.parts):
-            self.released(part, now)
+        for part in session.parts:
+            known = self._known[part]
+            known.session = None
+            known.queue.n_out -= 1
+            known.queue.ready.appendleft(part)
+            self._list(known.queue)
         session.path.sessions.pop(number)
         if session.worker in self._workers:
             self._workers[session.worker] -= 1
@@ -183,15 +177,16 @@ class Schedule:
         """A worker may be given sessions."""
         self._workers.setdefault(worker, 0)
 
-    def worker_gone(self, worker: int, now: int) -> None:
+    def worker_gone(self, worker: int) -> None:
         """A worker is dead: its sessions are over."""
         self._workers.pop(worker, None)
         for session in [s for s in self._sessions.values() if s.worker == worker]:
-            self.closed(session.number, now)
+            self.closed(session.number)
 
     def session_kept(self, worker: int, number: int, site: str) -> None:
         """A worker that checks in again has this session."""
         session = self._sessions[number] = Session(number, self._path(site), worker)
+        session.is_open = True
         session.path.sessions[number] = session
         self._workers[worker] = self._workers.get(worker, 0) + 1
         self._next_session = max(self._next_session, number + 1)
@@ -234,7 +229,9 @@ class Schedule:
                 given = self._fill(path, now)
                 # What could not be given waits for a settlement or a closed session, which make the path busy again.
                 del self._busy[path.site]
-                orders.extend(Grant(s.worker, s.number, path.site, path.hosts, tuple(p)) for s, p in given.items())
+                for session, parts in given.items():
+                    opens, session.is_open = not session.is_open, True
+                    orders.append(Grant(session.worker, session.number, opens, path.site, path.hosts, tuple(parts)))
         return orders
 
     def sleepers(self, now: int) -> list[Queue]:

@@ -1,7 +1,7 @@
 """What a worker does with the queue process's orders: leases become jobs for couriers, their outcomes settlements.
 
-Rule: whatever was leased is reported back once, as settled or as released. The queue process knows sessions by number;
-a courier exists here from the first lease of its session to its `closed`.
+Rule: whatever was leased is settled once, or comes back when its session is said to be closed. The queue process knows
+sessions by number; a courier exists here from the first lease of its session to its `closed`.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,24 +53,24 @@ class Dispatch:
 
     def lease(self, lease: Lease) -> None:
         """Hand leased parts to the session's courier."""
+        courier = self._couriers.get(lease.session)
+        if courier is None and not lease.opens:
+            return
         jobs: list[Job] = []
-        gone: list[bytes] = []
         for part, leased in zip(lease.parts, self._reader.leased(list(lease.parts)), strict=True):
-            if leased is None or part in self._held:
-                gone.append(part)
+            if leased is None:
+                self._link.settle(Settlement(part, 0, 0, "", ()))
             else:
                 message = leased.message
                 self._held[part] = Held(lease.session, message.received_at, message.tenant)
                 jobs.append(self._job(leased))
-        if gone:
-            self._link.release(gone)
-        if self._is_draining:
-            self._give_back(jobs)
-            return
-        courier = self._couriers.get(lease.session)
         if courier is None:
+            if self._is_draining:
+                self.closed(lease.session, jobs)
+                return
             self._sites[lease.session] = lease.site
-            courier = self._couriers[lease.session] = self._make_courier(lease.session, lease.site, lease.hosts, self)
+            courier = self._make_courier(lease.session, lease.site, lease.hosts, self)
+            self._couriers[lease.session] = courier
         courier.deliver(jobs)
 
     def resolve(self, question: Resolve) -> None:
@@ -98,7 +98,9 @@ class Dispatch:
         """Release what was not started, and say that the session is over."""
         self._couriers.pop(session, None)
         self._sites.pop(session, None)
-        self._give_back(left)
+        for job in left:
+            self._held.pop(job.part, None)
+        # The queue process takes back whatever the session has not settled.
         self._link.closed(session)
 
     # The end
@@ -134,11 +136,6 @@ class Dispatch:
             bool(message.flags & UTF8),
             partial(self._reader.content, message.extents),
         )
-
-    def _give_back(self, jobs: Sequence[Job]) -> None:
-        parts = [job.part for job in jobs if self._held.pop(job.part, None) is not None]
-        if parts:
-            self._link.release(parts)
 
 
 def _trimmed(outcome: Outcome) -> Outcome:

@@ -110,3 +110,14 @@ def test_swaks_mail_is_relayed(sink: Sink, serve: Serve) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     sink.wait_count(1)
     assert b"from swaks" in sink.messages()[0].content
+
+
+def test_relay_sessions_that_end_while_leases_come_deliver_once(sink: Sink, serve: Serve) -> None:
+    # A lease for a session crosses the word that the session is closed: its parts must go out, and once.
+    server = serve(relaying(sink.via, path={"messages_per_connection": 3, "idle_s": 0.05}))
+    ledger = Ledger(server.address)
+    run_async(ledger.send(2000, 32))
+    server.wait_empty()
+    arrived = [recipient for message in sink.messages() for recipient in message.recipients]
+    assert sorted(arrived) == sorted(ledger.acknowledged)
+    assert len(arrived) == 2000
