@@ -10,7 +10,7 @@ to `accept` (which puts) and to the dispatch (which is the Tasks).
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import msgspec
 
@@ -46,6 +46,8 @@ RETRY_S = 0.05
 ID_OCTETS = 16
 # Rejections and closed connections past this many a second are counted, not kept. INTERFACES, Events.
 NOTES_PER_S = 1000
+# So many are kept while the queue process is away.
+NOTES_KEPT = 10_000
 
 
 class Waiter(Protocol):
@@ -83,7 +85,7 @@ class Pending(msgspec.Struct):
 class End(asyncio.Protocol):
     """One of the two connections."""
 
-    def __init__(self, link: "QueueLink", role: str) -> None:
+    def __init__(self, link: "QueueLink", role: Literal["in", "out"]) -> None:
         self._link = link
         self.role = role
         self.transport: asyncio.WriteTransport | None = None
@@ -126,6 +128,7 @@ class QueueLink:
         self._confirmed = 0
         self._settling: list[Settlement] = []
         self._unsettled: deque[tuple[Settlement, ...]] = deque()
+        self._later: list[bytes] = []
         self._notes: list[bytes] = []
         self._notes_second = 0
         self._n_notes = 0
@@ -146,7 +149,9 @@ class QueueLink:
     async def start(self, tasks: Tasks) -> IdMaker:
         """Connect; return the maker of this worker's message ids once the queue process knows us."""
         self._tasks = tasks
-        await self._connect()
+        # As a task that `lost` knows of: a queue process that dies meanwhile must not start another beside it.
+        self._connecting = self._loop.create_task(self._connect())
+        await self._connecting
         return self._ids
 
     def close(self) -> None:
@@ -194,7 +199,7 @@ class QueueLink:
         if second != self._notes_second:
             self._notes_second, self._n_notes = second, 0
         self._n_notes += 1
-        if self._n_notes <= NOTES_PER_S:
+        if self._n_notes <= NOTES_PER_S and len(self._notes) < NOTES_KEPT:
             self._notes.append(event)
             self._flush_soon()
 
@@ -220,6 +225,8 @@ class QueueLink:
         self._confirmed = 0
         self._ends["in"].out.extend(put_frame(p.head, p.content, 0, True) for p in self._pending.values())
         self._ends["out"].out.extend(frame(Kind.SETTLE, Settle(0, settlements)) for settlements in self._unsettled)
+        self._ends["out"].out.extend(self._later)
+        self._later.clear()
         for end in self._ends.values():
             end.out.append(frame(Kind.READY))
         self._is_up = True
@@ -233,12 +240,15 @@ class QueueLink:
             return False
         return all(end.transport is not None for end in self._ends.values())
 
-    async def _open(self, role: str) -> None:
+    async def _open(self, role: Literal["in", "out"]) -> None:
         end = End(self, role)
         self._ends[role] = end
         self._welcomed[role] = self._loop.create_future()
         await self._loop.create_unix_connection(lambda: end, sock=open_link(self._data_dir))
         sessions, held = self._tasks.held() if role == "out" else ((), ())
+        if role == "out":
+            # What happened before is in `held`; what happens from here on until READY is not.
+            self._later.clear()
         hello = Hello(LINK_VERSION, role, self._worker, self._pid, self._incarnation, sessions, held)
         if end.transport is None:
             raise ConnectionError("the link was lost at once")
@@ -265,11 +275,13 @@ class QueueLink:
             self._connecting = self._loop.create_task(self._connect())
 
     def _say(self, kind: Kind, payload: object) -> None:
+        # A session's settlements must be there before the word that it is over.
+        self._gather()
         if self._is_up:
-            # A session's settlements must be there before the word that it is over.
-            self._gather()
             self._ends["out"].out.append(frame(kind, payload))
             self._flush_soon()
+        else:
+            self._later.append(frame(kind, payload))
 
     def _flush_soon(self) -> None:
         if not self._flush_is_due:

@@ -30,7 +30,7 @@ A command line tool opens one connection with ASK instead and gets LEASES: the p
 import enum
 import struct
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -67,6 +67,7 @@ LINK_VERSION = 1
 # One PUT holds a whole message: what is larger has to wait for the frames that stream.
 MAX_CONTENT_OCTETS = 16 * 1024 * 1024
 MAX_FRAME_OCTETS = MAX_CONTENT_OCTETS + 1024 * 1024
+ID_OCTETS = 16
 
 
 class Kind(enum.IntEnum):
@@ -94,7 +95,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     (session, part): what this worker had from the queue process before the link was lost."""
 
     version: int
-    role: str
+    role: Literal["in", "out"]
     worker: int
     pid: int
     incarnation: int
@@ -259,4 +260,8 @@ def read_put(payload: bytes) -> "Put":
         raise ValueError("a PUT without a head")
     n_head, confirmed, repeat = _put_rest.unpack_from(payload)
     end = _put_rest.size + n_head
-    return Put(_decode_put(memoryview(payload)[_put_rest.size : end]), payload[end:], confirmed, repeat)
+    head = _decode_put(memoryview(payload)[_put_rest.size : end])
+    # A part's name is cut at this length: the parts of such a message could never be settled.
+    if len(head.id) != ID_OCTETS:
+        raise ValueError(f"a PUT with an id of {len(head.id)} octets")
+    return Put(head, payload[end:], confirmed, repeat)

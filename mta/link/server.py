@@ -25,17 +25,22 @@ class Connection:
         self._out: list[bytes] = []
 
     def read(self) -> list[tuple[int, bytes]]:
-        """Return the frames that one read completed. Raises LinkLost when the peer went away or broke the framing."""
+        """Return the frames that one read completed.
+
+        Raises:
+            LinkLost: the peer went away.
+            ValueError: it broke the framing.
+        """
         try:
             # recv() would take READ_OCTETS from the system each time, only to give most of them back.
             n_octets = self._sock.recv_into(self._buffer)
             if not n_octets:
                 raise LinkLost("the peer closed the connection")
-            return self._frames.feed(bytes(self._buffer[:n_octets]))
         except BlockingIOError:
             return []
-        except (OSError, ValueError) as problem:
+        except OSError as problem:
             raise LinkLost(str(problem)) from problem
+        return self._frames.feed(bytes(self._buffer[:n_octets]))
 
     def send(self, frame: bytes) -> None:
         """Gather a frame; `flush` writes it."""

@@ -33,11 +33,10 @@ REASON_OCTETS = 250
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """A part is in the tables; `wake` is the due time in its queue's `wake` row."""
+    """A part is in the tables, and due."""
 
     queue: int
     name: QueueName
-    wake: int
     part: bytes
 
 
@@ -54,6 +53,8 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
 
     Raises ValueError when the same id comes with another content.
     """
+    if not head.parts:
+        raise ValueError(f"message {head.id.hex()} has no recipients")
     octets = len(content)
     if repeat:
         known = writer.get("message", head.id)
@@ -80,7 +81,7 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
     arrived: list[Arrived] = []
     for number, part in enumerate(head.parts):
         name = part_name(head.id, number)
-        queue, wake = writer.open_queue(part.queue, now)
+        queue = writer.open_queue(part.queue, now)
         n_open = len(part.recipients)
         fresh = writer.add("part", name, encode(PartRow(queue, now, head.expires, 0, 0, "", "", n_open)))
         fresh &= writer.add("due", due_key(queue, now, name), b"")
@@ -88,7 +89,7 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
             fresh &= writer.add("recipient", recipient_key(name, at), encode(RecipientRow(address, "", None, 0)))
         if not fresh:
             raise ValueError(f"message {head.id.hex()} has rows of another message in its way")
-        arrived.append(Arrived(queue, part.queue, wake, name))
+        arrived.append(Arrived(queue, part.queue, name))
     writer.count(head.tenant, "received", row.n_recipients)
     writer.add_event(head.event)
     return arrived
@@ -108,7 +109,8 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
     if stood.attempt != settlement.attempt:
         return Off(part, stood.due, b"")
     has_expired = now >= stood.expires
-    due = min(next_at, stood.expires)
+    # Never before now: the schedule has read its queue up to here and does not look behind.
+    due = max(min(next_at, stood.expires), now)
     n_open = 0
     id_ = message_of(part)
     queued_s = (now - settlement.received_at) / 1000
@@ -117,6 +119,8 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
         key = recipient_key(part, number)
         if status == "deferred" and not has_expired:
             n_open += 1
+            if writer.get("recipient", key) is None:
+                raise ValueError(f"part {part.hex()} has no recipient {number}")
             writer.replace("recipient", key, encode(RecipientRow(address, "", outcome, now)))
         else:
             status = "expired" if status == "deferred" else status
@@ -138,7 +142,7 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
             due if status == "deferred" else 0,
         )
         writer.add_event(encode_event(event))
-    if stood.n_open != len(settlement.results):
+    if not stood.n_open == len(settlement.results) == len({number for number, _, _ in settlement.results}):
         raise ValueError(f"part {part.hex()}: {len(settlement.results)} of {stood.n_open} recipients were settled")
     writer.remove("due", due_key(stood.queue, stood.due, part))
     if n_open:

@@ -13,9 +13,8 @@ Hosts = tuple[tuple[str, int], ...]
 
 
 class Queue:
-    """A queue that is awake. `read_from` is the last key of `due` that was read; `wake` the due time in its row.
-
-    `n_out` counts the parts that are leased, or settled and not committed yet.
+    """A queue that is awake. `read_from` is the last key of `due` that was read, `next_due` when it is read again, 0
+    for never. `n_out` counts the parts that are leased, or settled and not committed yet.
     """
 
     __slots__ = (
@@ -23,6 +22,7 @@ class Queue:
         "is_listed",
         "n_out",
         "name",
+        "next_due",
         "number",
         "path",
         "read_from",
@@ -30,13 +30,11 @@ class Queue:
         "resting_since",
         "unread",
         "until",
-        "wake",
     )
 
-    def __init__(self, number: int, name: QueueName, wake: int) -> None:
+    def __init__(self, number: int, name: QueueName) -> None:
         self.number = number
         self.name = name
-        self.wake = wake
         self.path: Path | None = None
         self.until = 0
         self.asked_at = 0
@@ -44,6 +42,7 @@ class Queue:
         self.n_out = 0
         self.unread = True
         self.read_from = b""
+        self.next_due = 0
         self.resting_since = 0
         self.is_listed = False
 

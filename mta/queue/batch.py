@@ -7,15 +7,17 @@ full map refuses the messages and keeps the settlements. A failed flush is final
 process has to start again from what is on the disk.
 """
 
+import struct
+
 import msgspec
 
 from mta.link import Put, Settlement
 from mta.queue.apply import Arrived, Off, put_message, settle_part
 from mta.queue.awake import Queue
 from mta.reply import REPLY_451_QUEUE_SILENT, REPLY_452_STORAGE, Reply
-from mta.report import Fault
+from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import StorageFull, StoreError, Writer, due_key, due_of
+from mta.store import StorageFull, StoreError, Writer, decode_queue, due_key, due_of, number, number_key
 
 __all__ = ["Batch", "Done", "Due"]
 
@@ -23,7 +25,9 @@ MOST_MESSAGES = 128
 MOST_OCTETS = 1_048_576
 # Deleting what the report process has taken goes in slices, so that no commit waits for a long run of deletes.
 TAKEN_EVENTS = 1000
-BAD_FRAME = (ValueError, LookupError, StoreError, msgspec.MsgspecError)
+# struct.error: a number in the frame is larger than its place in a key.
+BAD_FRAME = (ValueError, LookupError, StoreError, msgspec.MsgspecError, struct.error)
+FAULT_OCTETS = 500
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -35,13 +39,14 @@ class Due(msgspec.Struct, frozen=True):
 
 class Done(msgspec.Struct):
     """What a commit did: the answer to each PUT (None: stored), parts that arrived, parts that are off their session,
-    ids that `gone` remembers now, settlements that could not be applied."""
+    ids that `gone` remembers now, settlements that could not be applied, new wake times of queues that sleep now."""
 
     answers: list[tuple[Put, Reply | None]] = []
     arrived: list[Arrived] = []
     off: list[Off] = []
     kept_ids: list[bytes] = []
     failed: list[Settlement] = []
+    wakes: list[int] = []
 
 
 class Batch:
@@ -118,6 +123,7 @@ class Batch:
         refused: dict[int, Reply] = {}
         failed: set[int] = set()
         writer = self._writer
+        taken_before = self._taken_before
         while True:
             writer.begin()
             done = Done()
@@ -129,6 +135,7 @@ class Batch:
                 if len(refused) == len(self._puts):
                     raise StoreError(f"not even settlements fit any more: {problem}") from problem
                 refused.update((at, REPLY_452_STORAGE) for at in range(len(self._puts)) if at not in refused)
+            self._taken_before = taken_before
             writer.abort()
         self._puts, self._settled, self._notes, self._asleep, self._forget = [], [], [], [], []
         self._octets = 0
@@ -176,26 +183,42 @@ class Batch:
             done.off.append(off)
             if keep_id and off.removed:
                 done.kept_ids.append(off.removed)
-        self._tidy()
+        self._tidy(done, now)
         return True
 
-    def _tidy(self) -> None:
+    def _tidy(self, done: Done, now: int) -> None:
         """What no frame asked for."""
         writer = self._writer
         for event in self._notes:
-            writer.add_event(event)
+            try:
+                writer.add_event(event)
+            except ValueError as problem:
+                # Clients have a say in how long these are.
+                writer.add_event(encode_event(Fault(now, b"", "", "note", str(problem))))
         for id_ in self._forget:
             writer.discard("gone", id_)
         for queue in self._asleep:
-            first = writer.scan("due", due_key(queue.number, 0, b""), 1)
-            if first and int.from_bytes(first[0][0][:8], "big") == queue.number:
+            value = writer.get("queue", number_key(queue.number))
+            if value is None:
+                # It woke, and went to sleep again, before its row was gone.
+                continue
+            # The row knows best: a message in this very transaction may have moved it.
+            wake = decode_queue(value).wake
+            start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
+            first = writer.scan("due", start, 1)
+            if first and number(first[0][0]) == queue.number:
                 due = due_of(first[0][0])[0]
-                if due != queue.wake:
-                    writer.move_wake(queue.number, queue.name, queue.wake, due)
-            else:
-                writer.remove_queue(queue.number, queue.name, queue.wake)
+                if due != wake:
+                    writer.move_wake(queue.number, queue.name, wake, due)
+                done.wakes.append(due)
+                continue
+            # A part whose settlement failed lies before `read_from`, and keeps its queue until the next start.
+            first = writer.scan("due", due_key(queue.number, 0, b""), 1)
+            if not first or number(first[0][0]) != queue.number:
+                writer.remove_queue(queue.number, queue.name, wake)
         if self._taken > self._taken_before and not writer.remove_events(self._taken, TAKEN_EVENTS):
             self._taken_before = self._taken
 
     def _fault(self, now: int, id_: bytes, tenant: str, problem: Exception) -> None:
-        self._notes.append(encode_event(Fault(now, id_, tenant, "queue", f"{type(problem).__name__}: {problem}")))
+        detail = cut(f"{type(problem).__name__}: {problem}", FAULT_OCTETS)
+        self._notes.append(encode_event(Fault(now, id_[:16], cut(tenant, FAULT_OCTETS), "queue", detail)))

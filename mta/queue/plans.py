@@ -9,7 +9,7 @@ from mta.queue.awake import Queue
 from mta.queue.batch import Batch
 from mta.queue.schedule import READ_PARTS, Schedule
 from mta.queue.workers import Worker, Workers
-from mta.store import Writer, decode_part, decode_queue, due_key, due_of, number, number_key
+from mta.store import Writer, decode_part, decode_queue, due_key, due_of, number, number_key, wake_key
 
 __all__ = ["Plans"]
 
@@ -31,12 +31,18 @@ class Plans:
     def arrived(self, arrived: list[Arrived]) -> None:
         """Parts were committed and are due."""
         for part in arrived:
-            self._schedule.arrived(self._schedule.awake(part.queue, part.name, part.wake), part.part)
+            self._schedule.arrived(self._schedule.awake(part.queue, part.name), part.part)
 
     def off(self, off: list[Off], now: int) -> None:
         """Parts were settled."""
         for part in off:
             self._schedule.settled(part.part, part.due, now)
+
+    def slept(self, wakes: list[int]) -> None:
+        """Queues sleep now until these times: look for them again, from the first of them on."""
+        for wake in wakes:
+            self._next_wake = min(self._next_wake, wake + 1)
+            self._wake_from = min(self._wake_from, wake_key(wake, 0))
 
     def checked_in(
         self, worker: Worker, sessions: tuple[tuple[int, str], ...], held: tuple[tuple[int, bytes], ...], now: int
@@ -59,8 +65,6 @@ class Plans:
             self._read(queue, now)
         for queue in schedule.sleepers(now):
             batch.sleep(queue)
-            # Its row may move to before the next wake time known.
-            self._next_wake = 0
         for question in schedule.questions(now):
             self._ask(frame(Kind.RESOLVE, Resolve(question.domain, question.route)))
         for grant in schedule.grants(now):
@@ -102,7 +106,7 @@ class Plans:
         if known is not None:
             return known
         row = decode_queue(self._writer.look_up("queue", number_key(queue)) or b"")
-        return self._schedule.awake(queue, row.name, row.wake)
+        return self._schedule.awake(queue, row.name)
 
     def _read(self, queue: Queue, now: int) -> None:
         start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")

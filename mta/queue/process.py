@@ -47,7 +47,7 @@ from mta.queue.workers import Worker, Workers
 from mta.reply import REPLY_451_QUEUE_SILENT, Reply
 from mta.report import ChildDied, Event, Fault, Started, Stopped
 from mta.report import encode as encode_event
-from mta.store import StoreError, Writer
+from mta.store import StorageFull, StoreError, Writer
 
 __all__ = ["QueueProcess"]
 
@@ -215,6 +215,7 @@ class QueueProcess:
         self._workers.gone.update(done.kept_ids)
         self._plans.arrived(done.arrived)
         self._plans.off(done.off, now)
+        self._plans.slept(done.wakes)
         for settlement in done.failed:
             # Its row is as it was; it is not tried again before the next start, when somebody has looked at the fault.
             self._schedule.settled(settlement.part, 0, now)
@@ -322,7 +323,11 @@ class QueueProcess:
             # Durable before it is used: an id that was made with it must never be made again.
             self._writer.begin()
             incarnation = self._writer.new_incarnation()
-            self._writer.commit()
+            try:
+                self._writer.commit()
+            except StorageFull as problem:
+                self._writer.abort()
+                raise LinkLost("there is no room for a new worker's number") from problem
         guest.role = hello.role
         guest.worker = self._workers.connected(incarnation, hello, guest.connection)
         if hello.role == "out":
@@ -333,6 +338,9 @@ class QueueProcess:
 
     def _on_ready(self, guest: Guest, _payload: bytes) -> None:
         worker = _worker(guest)
+        if self._batch.has_messages or self._batch.has_settlements:
+            # What it said again must be in the tables before they are read: a part would be delivered twice.
+            self._commit()
         self._workers.ready(worker, guest.role)
         if worker.is_ready:
             self._schedule.worker_joined(worker.incarnation)
@@ -346,6 +354,7 @@ class QueueProcess:
 
     def _on_settle(self, guest: Guest, payload: bytes) -> None:
         settle = self._settle(payload)
+        self._confirmed(_worker(guest), settle.confirmed)
         now = self._clock.now_ms()
         for settlement in settle.settlements:
             next_at = next_attempt(self._config.retry, settlement.attempt + 1, now, random.random())

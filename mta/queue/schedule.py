@@ -78,11 +78,11 @@ class Schedule:
 
     # What happened
 
-    def awake(self, number: int, name: QueueName, wake: int) -> Queue:
+    def awake(self, number: int, name: QueueName) -> Queue:
         """Return the queue, made awake if it was not: its rows will be wanted."""
         queue = self._queues.get(number)
         if queue is None:
-            queue = self._queues[number] = Queue(number, name, wake)
+            queue = self._queues[number] = Queue(number, name)
             self._hungry[number] = queue
             self._asking[number] = queue
         return queue
@@ -110,7 +110,7 @@ class Schedule:
         for key, due, part in rows:
             if due >= now:
                 queue.unread = False
-                heapq.heappush(self._dues, (due, queue.number))
+                self._expect(queue, due)
                 break
             queue.read_from = key
             if part not in self._known:
@@ -127,8 +127,9 @@ class Schedule:
         for number, queue in list(self._asking.items()):
             if queue.name.domain == domain and queue.name.route == route:
                 del self._asking[number]
-                self._unlist(queue)
+                # Counted first: a queue that leaves its path and comes back must not make it forgotten in between.
                 path.n_queues += 1
+                self._unlist(queue)
                 queue.path, queue.until, queue.asked_at = path, until, 0
                 if queue.ready:
                     self._list(queue)
@@ -154,7 +155,7 @@ class Schedule:
             return
         known.queue.n_out -= 1
         if due:
-            heapq.heappush(self._dues, (due, known.queue.number))
+            self._expect(known.queue, due)
         self._settle_down(known.queue, now)
 
     def closed(self, number: int) -> None:
@@ -196,9 +197,13 @@ class Schedule:
         session = self._sessions.get(number)
         if session is None:
             return
-        if part in self._known:
+        known = self._known.get(part)
+        if known is not None:
+            if known.session is not None or part not in known.queue.ready:
+                return
             # It went back to the front of its queue when the worker's connection was lost.
             self._withdraw(queue, part)
+        self._resting.pop(queue.number, None)
         self._known[part] = Known(queue, session)
         session.parts[part] = now
         queue.n_out += 1
@@ -254,7 +259,7 @@ class Schedule:
         while self._dues and self._dues[0][0] < now:
             queue = self._queues.get(heapq.heappop(self._dues)[1])
             if queue is not None:
-                queue.unread = True
+                queue.unread, queue.next_due = True, 0
                 self._resting.pop(queue.number, None)
                 self._hungry[queue.number] = queue
 
@@ -294,6 +299,12 @@ class Schedule:
             path.n_queues -= 1
             queue.path = None
             self._forget_if_unused(path)
+
+    def _expect(self, queue: Queue, due: int) -> None:
+        """Have a queue read again once `due` has passed, unless that happens earlier anyway."""
+        if not queue.next_due or due < queue.next_due:
+            queue.next_due = due
+            heapq.heappush(self._dues, (due, queue.number))
 
     def _withdraw(self, queue: Queue, part: bytes) -> None:
         """Take one part out of the ready ones."""

@@ -25,6 +25,7 @@ class Worker:
         self.ready_ends: set[str] = set()
         self.unconfirmed: deque[bytes] = deque()
         self.n_confirmed = 0
+        self.doubtful: set[bytes] = set()
 
     @property
     def is_ready(self) -> bool:
@@ -58,14 +59,18 @@ class Workers:
         worker.ends[hello.role] = connection
         worker.ready_ends.discard(hello.role)
         if hello.role == "in":
-            # Answers are counted from the start; what the old connection left open is about to be said again.
+            # Answers are counted from the start; what the old connection left open may be about to be said again.
             worker.n_confirmed = 0
+            worker.doubtful.update(worker.unconfirmed)
             worker.unconfirmed.clear()
         return worker
 
     def ready(self, worker: Worker, role: str) -> None:
         """A worker said READY over one of its connections."""
         worker.ready_ends.add(role)
+        if role == "in":
+            self.repeatable -= worker.doubtful.difference(worker.unconfirmed)
+            worker.doubtful.clear()
         if worker.is_ready and self._awaited is not None:
             self._awaited.discard(worker.pid)
 

@@ -61,6 +61,9 @@ class Writer:
             with self._env.begin(write=True) as txn:
                 self._table = {name: self._env.open_db(name.encode(), txn=txn) for name in TABLES}
                 self._load(txn)
+        except StoreError:
+            self._env.close()
+            raise
         except (lmdb.Error, OSError) as problem:
             raise StoreError(f"{path}: {problem}") from problem
         self._txn: lmdb.Transaction | None = None
@@ -189,8 +192,8 @@ class Writer:
         checked(key, value)
         try:
             return self._open().put(key, value, overwrite=False, db=self._table[table])
-        except lmdb.MapFullError as problem:
-            raise StorageFull(str(problem)) from problem
+        except lmdb.Error as problem:
+            raise _meaning(problem) from problem
 
     def replace(self, table: str, key: bytes, value: bytes) -> None:
         """Put a row over the one that is there, or where none is. Raises ValueError (too large) or StorageFull."""
@@ -198,17 +201,20 @@ class Writer:
         try:
             if not self._open().put(key, value, db=self._table[table]):
                 raise StoreError(f"{table}: {key.hex()} was not written")
-        except lmdb.MapFullError as problem:
-            raise StorageFull(str(problem)) from problem
+        except lmdb.Error as problem:
+            raise _meaning(problem) from problem
 
     def remove(self, table: str, key: bytes) -> None:
-        """Delete a row that must be there. Raises StoreError if it is not."""
-        if not self._open().delete(key, db=self._table[table]):
+        """Delete a row that must be there. Raises StoreError if it is not, or StorageFull."""
+        if not self.discard(table, key):
             raise StoreError(f"{table}: {key.hex()} is not there")
 
     def discard(self, table: str, key: bytes) -> bool:
-        """Delete a row if it is there; say whether it was."""
-        return self._open().delete(key, db=self._table[table])
+        """Delete a row if it is there; say whether it was. Raises StorageFull: a page is copied before it changes."""
+        try:
+            return self._open().delete(key, db=self._table[table])
+        except lmdb.Error as problem:
+            raise _meaning(problem) from problem
 
     def scan(self, table: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Return up to `limit` rows with key >= `start`, in order."""
@@ -231,12 +237,15 @@ class Writer:
         return extent
 
     def remove_extent(self, extent: int, octets: int) -> None:
-        """Delete the chunks of an extent of `octets`. Raises StoreError if one is missing."""
+        """Delete the chunks of an extent of `octets`. Raises StoreError if one is missing, or StorageFull."""
         delete = self._open().delete
         table = self._table["body"]
-        for chunk in range(-(-octets // CHUNK_OCTETS)):
-            if not delete(body_key(extent, chunk), db=table):
-                raise StoreError(f"body: chunk {chunk} of extent {extent} is not there")
+        try:
+            for chunk in range(-(-octets // CHUNK_OCTETS)):
+                if not delete(body_key(extent, chunk), db=table):
+                    raise StoreError(f"body: chunk {chunk} of extent {extent} is not there")
+        except lmdb.Error as problem:
+            raise _meaning(problem) from problem
         self.live_octets -= octets
 
     def add_event(self, event: bytes) -> None:
@@ -251,7 +260,11 @@ class Writer:
         for _ in range(limit):
             if not cursor.first() or number(cast(bytes, cursor.key())) > last:
                 return False
-            if not cursor.delete():
+            try:
+                is_deleted = cursor.delete()
+            except lmdb.Error as problem:
+                raise _meaning(problem) from problem
+            if not is_deleted:
                 raise StoreError("event: the first row could not be deleted")
         return True
 
@@ -268,15 +281,19 @@ class Writer:
         setattr(row, fate, getattr(row, fate) + recipients)
         self._dirty.add(tenant)
 
-    def open_queue(self, name: QueueName, now: int) -> tuple[int, int]:
-        """Return (number, wake due ms) of a queue, made and due now if there is none of that name."""
+    def open_queue(self, name: QueueName, now: int) -> int:
+        """Return the number of a queue that shall take a part due at `now`, made if there is none."""
         key = queue_name_key(name)
         value = self.get("queue_name", key)
         if value is not None:
             row = self.get("queue", value)
             if row is None:
                 raise StoreError(f"queue: {value.hex()} has a name and no row")
-            return number(value), decode_queue(row).wake
+            wake = decode_queue(row).wake
+            if wake > now:
+                # Otherwise the part would wait for the queue's old time if the process died with the queue awake.
+                self.move_wake(number(value), name, wake, now)
+            return number(value)
         numbered = self._next_queue
         self._next_queue += 1
         if not (
@@ -285,7 +302,7 @@ class Writer:
             and self.add("wake", wake_key(now, numbered), b"")
         ):
             raise StoreError(f"queue: number {numbered} was given twice")
-        return numbered, now
+        return numbered
 
     def move_wake(self, queue: int, name: QueueName, old: int, new: int) -> None:
         """Say that nothing in a queue is due before `new` any more, rather than `old`."""
@@ -299,6 +316,12 @@ class Writer:
         self.remove("wake", wake_key(wake, queue))
         self.remove("queue", number_key(queue))
         self.remove("queue_name", queue_name_key(name))
+
+
+def _meaning(problem: lmdb.Error) -> StorageFull | StoreError:
+    """Return what an error inside a transaction means to the caller."""
+    kind = StorageFull if isinstance(problem, lmdb.MapFullError) else StoreError
+    return kind(str(problem))
 
 
 def _rows(cursor: lmdb.Cursor, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:

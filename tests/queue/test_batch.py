@@ -1,0 +1,242 @@
+"""One commit for everyone, and what a frame that cannot be applied costs the others: nothing."""
+
+import msgspec
+import pytest
+
+from mta.message import Outcome
+from mta.queue.awake import Queue
+from mta.queue.batch import Batch, Done, Due
+from mta.report import Bounced, Delivered, Fault
+from mta.report import encode as encode_event
+from mta.store import Writer, decode_queue, due_key, number, number_key
+
+from .samples import T0, events, n_rows, name, part_of, put, settlement
+
+NOBODY: set[bytes] = set()
+
+
+def commit(batch: Batch, now: int = T0) -> Done:
+    return batch.commit(now, NOBODY, keep_all_ids=False)
+
+
+def faults(writer: Writer) -> list[str]:
+    return [event.detail for event in events(writer) if isinstance(event, Fault)]
+
+
+def test_batch_of_everything_is_one_commit(writer: Writer) -> None:
+    batch = Batch(writer)
+    assert not batch.has_work
+    old, new = put(1, ("x@b.test",)), put(2, ("y@b.test",))
+    batch.put(old)
+    assert batch.has_messages
+    done = commit(batch)
+    assert done.answers == [(old, None)]
+    assert [a.part for a in done.arrived] == [part_of(old)]
+    batch.put(new)
+    batch.settle(Due(settlement(old, 0, "delivered"), T0 + 9))
+    batch.note(encode_event(Fault(T0, b"", "", "here", "noted")))
+    batch.taken(1)
+    done = commit(batch, T0 + 1)
+    assert [off.removed for off in done.off] == [old.head.id]
+    assert n_rows(writer, "message", "event", "gone") == {"message": 1, "event": 3, "gone": 0}
+    assert not batch.has_work
+
+
+def test_batch_full_of_messages_or_octets_says_so(writer: Writer) -> None:
+    batch = Batch(writer)
+    batch.put(put(1, ("x@b.test",), content=bytes(1_048_576)))
+    assert batch.is_full
+    commit(batch)
+    for n in range(128):
+        assert not batch.is_full
+        batch.put(put(n + 2, ("x@b.test",)))
+    assert batch.is_full
+
+
+# Ids that may come again
+
+
+@pytest.mark.parametrize("keep_all", [False, True])
+def test_batch_id_that_may_come_again_is_kept_until_it_may_not(writer: Writer, keep_all: bool) -> None:
+    batch = Batch(writer)
+    message = put(1, ("x@b.test",))
+    batch.put(message)
+    commit(batch)
+    batch.settle(Due(settlement(message, 0, "delivered"), 0))
+    repeatable = set() if keep_all else {message.head.id}
+    assert batch.commit(T0, repeatable, keep_all_ids=keep_all).kept_ids == [message.head.id]
+    again = msgspec.structs.replace(message, repeat=True)
+    batch.put(again)
+    assert commit(batch).answers == [(again, None)]
+    assert n_rows(writer, "message", "gone") == {"message": 0, "gone": 1}
+    batch.forget(message.head.id)
+    commit(batch)
+    assert n_rows(writer, "gone") == {"gone": 0}
+
+
+# Frames that cannot be applied
+
+
+def bad_settlement(kind: str) -> Due:
+    message = put(1, ("x@b.test",))
+    delivered = Outcome("delivered", 250, "", "", "", "")
+    told = settlement(message, 0, "delivered")
+    results = {
+        "missing recipient": ((5, "x@b.test", delivered),),
+        "a number too large for its key": ((70_000, "x@b.test", delivered),),
+        "nobody": (),
+        "a row too long": ((0, "x@b.test", Outcome("deferred", 450, "", "", "", "d" * 3000)),),
+    }[kind]
+    return Due(msgspec.structs.replace(told, results=results), T0 + 9)
+
+
+@pytest.mark.parametrize("kind", ["missing recipient", "a number too large for its key", "nobody", "a row too long"])
+def test_batch_settlement_that_fails_costs_nobody_else(writer: Writer, kind: str) -> None:
+    batch = Batch(writer)
+    for n in (1, 2):
+        batch.put(put(n, ("x@b.test",)))
+    commit(batch)
+    bad = bad_settlement(kind)
+    batch.settle(bad)
+    batch.settle(Due(settlement(put(2, ("x@b.test",)), 0, "bounced"), T0 + 9))
+    batch.put(put(3, ("x@b.test",)))
+    done = commit(batch)
+    assert done.failed == [bad.settlement]
+    assert [off.removed for off in done.off] == [put(2).head.id]
+    assert [reply for _, reply in done.answers] == [None]
+    assert n_rows(writer, "message", "recipient") == {"message": 2, "recipient": 2}
+    assert len(faults(writer)) == 1
+    assert sum(isinstance(event, Bounced) for event in events(writer)) == 1
+
+
+@pytest.mark.parametrize(
+    "kind", ["an address too long", "a tenant too long", "a number too large", "an id too long", "taken id"]
+)
+def test_batch_message_that_fails_costs_nobody_else(writer: Writer, kind: str) -> None:
+    batch = Batch(writer)
+    batch.put(put(7, ("x@b.test",)))
+    commit(batch)
+    good = put(1, ("x@b.test",))
+    head = good.head
+    bad = {
+        "an address too long": put(2, ("x" * 3000 + "@b.test",)),
+        "a tenant too long": put(2, ("x@b.test",), tenant="t" * 3000),
+        "a number too large": msgspec.structs.replace(
+            good, head=msgspec.structs.replace(head, parts=(msgspec.structs.replace(head.parts[0], first=70_000),))
+        ),
+        "an id too long": msgspec.structs.replace(good, head=msgspec.structs.replace(head, id=bytes(600))),
+        "taken id": put(7, ("y@b.test",)),
+    }[kind]
+    batch.put(bad)
+    batch.put(good)
+    batch.settle(Due(settlement(put(7, ("x@b.test",)), 0, "delivered"), 0))
+    done = commit(batch)
+    assert [(p, reply.code if reply else 250) for p, reply in done.answers] == [(bad, 451), (good, 250)]
+    assert [a.part for a in done.arrived] == [part_of(good)]
+    assert len(done.off) == 1
+    assert len(faults(writer)) == 1
+    assert n_rows(writer, "message", "body") == {"message": 1, "body": 1}
+    assert writer.live_octets == len(good.content)
+
+
+def test_batch_note_too_long_becomes_a_fault(writer: Writer) -> None:
+    batch = Batch(writer)
+    batch.note(encode_event(Fault(T0, b"", "", "session", "x" * 5000)))
+    batch.put(put(1, ("x@b.test",)))
+    assert [reply for _, reply in commit(batch).answers] == [None]
+    assert len(faults(writer)) == 1
+    assert "over the limit" in faults(writer)[0]
+
+
+def test_batch_full_map_refuses_messages_and_keeps_settlements(tmp_path_factory: pytest.TempPathFactory) -> None:
+    writer = Writer(str(tmp_path_factory.mktemp("full")), 1 << 20)
+    batch = Batch(writer)
+    big = bytes(100_000)
+    stored = []
+    for n in range(100):
+        batch.put(put(n, ("x@b.test",), content=big))
+        _, reply = commit(batch).answers[0]
+        if reply is not None:
+            assert (reply.code, reply.enhanced) == (452, "4.3.1")
+            break
+        stored.append(n)
+    assert stored
+    for n in stored:
+        batch.put(put(1000 + n, *[("x@b.test",)] * 3, content=big * 9))
+        batch.settle(Due(settlement(put(n, ("x@b.test",)), 0, "delivered"), 0))
+        done = commit(batch)
+        assert [reply.code for _, reply in done.answers if reply] == [452]
+        assert len(done.off) == 1
+    assert sum(isinstance(event, Delivered) for event in events(writer)) == len(stored)
+    assert writer.live_octets == 0
+    # Room is there again.
+    batch.put(put(5000, ("x@b.test",), content=big))
+    assert commit(batch).answers[0][1] is None
+    writer.close()
+
+
+# Queues that go to sleep
+
+
+def wake_of(writer: Writer, queue: int) -> int:
+    (key, _), *rest = writer.look("wake", b"", 9)
+    assert not rest
+    assert number(key[8:]) == queue
+    assert decode_queue(writer.look_up("queue", number_key(queue)) or b"").wake == number(key)
+    return number(key)
+
+
+def test_batch_queue_that_sleeps_moves_its_wake_row_or_goes(writer: Writer) -> None:
+    batch = Batch(writer)
+    message = put(1, ("x@b.test",))
+    batch.put(message)
+    arrived = commit(batch).arrived[0]
+    queue = Queue(arrived.queue, arrived.name)
+    batch.settle(Due(settlement(message, 0, "deferred"), T0 + 900))
+    batch.sleep(queue)
+    assert commit(batch).wakes == [T0 + 900]
+    assert wake_of(writer, queue.number) == T0 + 900
+    batch.settle(Due(settlement(message, 1, "delivered"), 0))
+    batch.sleep(queue)
+    # It may have woken for a moment and be put to sleep again before its rows were gone.
+    batch.sleep(queue)
+    assert commit(batch).wakes == []
+    assert n_rows(writer, "queue", "queue_name", "wake") == {"queue": 0, "queue_name": 0, "wake": 0}
+
+
+def test_batch_queue_that_sleeps_while_mail_comes_can_sleep_again(writer: Writer) -> None:
+    batch = Batch(writer)
+    first, second = put(1, ("x@b.test",)), put(2, ("x@b.test",))
+    batch.put(first)
+    arrived = commit(batch).arrived[0]
+    queue = Queue(arrived.queue, arrived.name)
+    batch.settle(Due(settlement(first, 0, "delivered"), 0))
+    commit(batch)
+    batch.sleep(queue)
+    batch.put(second)
+    again = commit(batch, T0 + 50).arrived[0]
+    assert again.queue == queue.number
+    assert wake_of(writer, queue.number) == T0 + 50
+    batch.settle(Due(settlement(second, 0, "delivered"), 0))
+    batch.sleep(Queue(again.queue, again.name))
+    commit(batch, T0 + 60)
+    assert n_rows(writer, "queue", "wake") == {"queue": 0, "wake": 0}
+
+
+def test_batch_part_whose_settlement_failed_does_not_hide_the_others_of_its_queue(writer: Writer) -> None:
+    batch = Batch(writer)
+    bad, good = put(1, ("x@b.test",)), put(2, ("x@b.test",))
+    batch.put(bad)
+    batch.put(good)
+    arrived = commit(batch).arrived[1]
+    queue = Queue(arrived.queue, arrived.name)
+    queue.read_from = due_key(queue.number, T0, part_of(good))
+    batch.settle(bad_settlement("nobody"))
+    batch.settle(Due(settlement(good, 0, "deferred"), T0 + 900))
+    batch.sleep(queue)
+    assert commit(batch).wakes == [T0 + 900]
+    batch.settle(Due(settlement(good, 1, "delivered"), 0))
+    batch.sleep(queue)
+    commit(batch)
+    assert n_rows(writer, "queue", "part", "due") == {"queue": 1, "part": 1, "due": 1}
+    assert name("b.test") == queue.name

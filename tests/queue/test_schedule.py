@@ -1,0 +1,247 @@
+"""The schedule's single decisions, as pure functions of rows and `now`."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from mta.queue.awake import Queue
+from mta.queue.schedule import NAP_MS, READ_PARTS, RESOLVE_AGAIN_MS, Grant, Question, Schedule
+from mta.store import due_key
+
+from .samples import T0, name
+
+Row = tuple[bytes, int, bytes]
+HOSTS = (("127.0.0.1", 25),)
+
+
+def parts(n: int, first: int = 0) -> list[bytes]:
+    return [(first + at).to_bytes(18, "big") for at in range(n)]
+
+
+def rows(queue: int, names: Iterable[bytes], due: int = T0 - 1) -> list[Row]:
+    return [(due_key(queue, due, part), due, part) for part in names]
+
+
+def made(connections: int = 20, window_start: int = 5, workers: int = 1) -> Schedule:
+    schedule = Schedule(connections, window_start, "local")
+    for worker in range(workers):
+        schedule.worker_joined(worker)
+    return schedule
+
+
+def awake(schedule: Schedule, number: int, domain: str, site: str, until: int = T0 + 10_000_000) -> Queue:
+    """Return a queue whose rows were read (there were none) and whose way is known."""
+    queue = schedule.awake(number, name(domain))
+    schedule.hungry()
+    schedule.read(queue, [], T0)
+    schedule.questions(T0)
+    schedule.resolved(domain, "", site, HOSTS, until)
+    return queue
+
+
+def settle(schedule: Schedule, grants: list[Grant], now: int) -> None:
+    for grant in grants:
+        for part in grant.parts:
+            schedule.settling(part, now)
+            schedule.settled(part, 0, now)
+
+
+def test_arrived_in_an_awake_queue_is_leased_at_once() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site")
+    [part] = parts(1)
+    schedule.arrived(queue, part)
+    assert schedule.grants(T0) == [Grant(0, 1, True, "site", HOSTS, (part,))]
+    assert schedule.leased() == [part]
+    # And only once.
+    schedule.read(queue, rows(1, [part]), T0)
+    assert schedule.grants(T0) == []
+    settle(schedule, [Grant(0, 1, True, "site", HOSTS, (part,))], T0 + 1)
+    assert schedule.leased() == []
+
+
+def test_grants_without_workers_wait_for_one() -> None:
+    schedule = made(workers=0)
+    schedule.arrived(awake(schedule, 1, "a.test", "site"), parts(1)[0])
+    assert schedule.grants(T0) == []
+    schedule.worker_joined(7)
+    assert [grant.worker for grant in schedule.grants(T0)] == [7]
+
+
+def test_grants_queues_on_one_path_take_turns() -> None:
+    schedule = made(connections=1)
+    bulk, small = awake(schedule, 1, "a.test", "site"), awake(schedule, 2, "b.test", "site")
+    for part in parts(100):
+        schedule.arrived(bulk, part)
+    for part in parts(3, 1000):
+        schedule.arrived(small, part)
+    order: list[bytes] = []
+    for n in range(8):
+        grants = schedule.grants(T0 + n)
+        order += [part for grant in grants for part in grant.parts]
+        settle(schedule, grants, T0 + n)
+    assert set(parts(3, 1000)) <= set(order[:6])
+
+
+@pytest.mark.parametrize(("connections", "window_start", "first"), [(20, 5, 5), (3, 5, 3), (20, 1, 1)])
+def test_grants_new_sessions_stay_within_the_path(connections: int, window_start: int, first: int) -> None:
+    schedule = made(connections, window_start, workers=3)
+    queue = awake(schedule, 1, "a.test", "site")
+    for part in parts(900):
+        schedule.arrived(queue, part)
+    grants = schedule.grants(T0)
+    assert len({grant.session for grant in grants}) == first
+    assert all(grant.opens for grant in grants)
+    # The work is spread over the workers.
+    assert len({grant.worker for grant in grants}) == min(3, first)
+    seen = {grant.session for grant in grants}
+    for n in range(1, 10):
+        settle(schedule, grants, T0 + n)
+        grants = schedule.grants(T0 + n)
+        assert len({g.session for g in grants if g.opens}) <= window_start
+        seen |= {grant.session for grant in grants}
+    assert len(seen) <= connections
+
+
+def test_grants_site_whose_way_was_asked_again_keeps_its_limit() -> None:
+    schedule = made(connections=1)
+    first = awake(schedule, 1, "a.test", "site", until=T0)
+    schedule.arrived(first, parts(1)[0])
+    grants = schedule.grants(T0 + 1)
+    settle(schedule, grants, T0 + 1)
+    schedule.closed(grants[0].session)
+    # The answer comes while the path has no session and no other queue.
+    schedule.resolved("a.test", "", "site", HOSTS, T0 + 10_000_000)
+    second = awake(schedule, 2, "b.test", "site")
+    schedule.arrived(first, parts(1, 10)[0])
+    schedule.arrived(second, parts(1, 20)[0])
+    opened: set[int] = set()
+    leased: list[bytes] = []
+    for n in range(2, 6):
+        grants = schedule.grants(T0 + n)
+        opened |= {grant.session for grant in grants}
+        leased += [part for grant in grants for part in grant.parts]
+        settle(schedule, grants, T0 + n)
+    assert len(opened) == 1
+    assert leased == parts(1, 10) + parts(1, 20)
+
+
+def test_grants_local_site_has_one_session_a_worker() -> None:
+    schedule = made(connections=1, window_start=1, workers=3)
+    queue = awake(schedule, 1, "a.test", "local")
+    for part in parts(50):
+        schedule.arrived(queue, part)
+    grants = schedule.grants(T0)
+    assert sorted(grant.worker for grant in grants) == [0, 1, 2]
+
+
+def test_closed_session_gives_its_parts_back_first_in_line() -> None:
+    schedule = made(connections=1)
+    queue = awake(schedule, 1, "a.test", "site")
+    for part in parts(2):
+        schedule.arrived(queue, part)
+    [grant] = schedule.grants(T0)
+    assert grant.parts == (parts(2)[0],)
+    schedule.closed(grant.session)
+    [again] = schedule.grants(T0)
+    assert again.parts == grant.parts
+    assert again.session != grant.session
+
+
+# Reading rows
+
+
+def test_read_more_rows_with_one_due_time_than_a_read_holds_gets_all() -> None:
+    schedule = made(connections=1)
+    queue = schedule.awake(1, name("a.test"))
+    schedule.resolved("a.test", "", "site", HOSTS, T0 + 10_000_000)
+    table = rows(1, parts(3 * READ_PARTS + 7))
+    leased: set[bytes] = set()
+    for n in range(1, 3000):
+        for hungry in schedule.hungry():
+            schedule.read(hungry, [row for row in table if row[0] > hungry.read_from][:READ_PARTS], T0 + n)
+        grants = schedule.grants(T0 + n)
+        if not grants:
+            break
+        settle(schedule, grants, T0 + n)
+        leased.update(part for grant in grants for part in grant.parts)
+    assert leased == {part for _, _, part in table}
+    assert not queue.unread
+
+
+def test_due_again_comes_just_after_the_due_time() -> None:
+    schedule = made()
+    queue = schedule.awake(1, name("a.test"))
+    schedule.hungry()
+    schedule.read(queue, rows(1, parts(1), T0 + 100), T0)
+    assert schedule.next_due() == T0 + 101
+    schedule.due_again(T0 + 100)
+    assert schedule.hungry() == []
+    schedule.due_again(T0 + 101)
+    assert schedule.hungry() == [queue]
+
+
+def test_settled_deferred_part_is_wanted_again_when_due() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site")
+    [part] = parts(1)
+    schedule.arrived(queue, part)
+    schedule.grants(T0)
+    schedule.settling(part, T0)
+    schedule.settled(part, T0 + 300, T0)
+    schedule.due_again(T0 + 301)
+    assert schedule.hungry() == [queue]
+    schedule.read(queue, rows(1, [part], T0 + 300), T0 + 301)
+    assert [grant.parts for grant in schedule.grants(T0 + 301)] == [(part,)]
+
+
+def test_sleepers_come_after_the_nap_and_are_forgotten() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site")
+    assert schedule.sleepers(T0 + NAP_MS - 1) == []
+    assert schedule.sleepers(T0 + NAP_MS) == [queue]
+    assert schedule.find(1) is None
+    assert schedule.sleepers(T0 + 2 * NAP_MS) == []
+
+
+def test_sleepers_queue_with_a_leased_part_stays_awake() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site")
+    schedule.arrived(queue, parts(1)[0])
+    schedule.grants(T0)
+    assert schedule.sleepers(T0 + 100 * NAP_MS) == []
+
+
+def test_sleepers_queue_with_a_lease_that_was_kept_stays_awake() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site")
+    schedule.session_kept(0, 5, "site")
+    schedule.lease_kept(5, queue, parts(1)[0], T0)
+    assert schedule.sleepers(T0 + 100 * NAP_MS) == []
+
+
+# The way to a domain
+
+
+def test_questions_are_asked_once_and_again_when_nobody_answers() -> None:
+    schedule = made()
+    schedule.awake(1, name("a.test"))
+    schedule.awake(2, name("a.test", "other"))
+    schedule.awake(3, name("b.test"))
+    assert sorted(q.domain for q in schedule.questions(T0)) == ["a.test", "b.test"]
+    assert schedule.questions(T0 + RESOLVE_AGAIN_MS) == []
+    schedule.resolved("a.test", "", "site", HOSTS, T0 + 10_000_000)
+    assert schedule.questions(T0 + RESOLVE_AGAIN_MS + 1) == [Question("b.test", "")]
+
+
+def test_grants_old_way_serves_while_it_is_asked_again() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "site", until=T0 + 10)
+    schedule.arrived(queue, parts(1)[0])
+    grants = schedule.grants(T0 + 50)
+    assert [grant.site for grant in grants] == ["site"]
+    settle(schedule, grants, T0 + 50)
+    assert schedule.questions(T0 + 50) == [Question("a.test", "")]
+    schedule.resolved("a.test", "", "other", HOSTS, T0 + 10_000_000)
+    schedule.arrived(queue, parts(1, 5)[0])
+    assert [grant.site for grant in schedule.grants(T0 + 51)] == ["other"]
