@@ -53,8 +53,9 @@ class Builder:
             return REPLY_554_LOOP
         now = now_ms()
         sender = session.sender.text if session.sender is not None else ""
-        # A recipient given twice is one recipient.
-        recipients = {recipient.text: recipient for recipient in session.recipients}
+        # A mailbox given twice is one recipient, however it is spelled: a domain has no case, quotes are no letters.
+        mailboxes = {(recipient.local, recipient.domain): recipient for recipient in session.recipients}
+        recipients = {recipient.text: recipient for recipient in mailboxes.values()}
         received = received_field(
             session.helo,
             origin.client,

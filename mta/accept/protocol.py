@@ -8,9 +8,10 @@ A connection is its own waiter on the link: it has at most one message there, fo
 
 import asyncio
 import traceback
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from mta.accept.envelope import Origin
+from mta.accept.shared import Shared
 from mta.message import now_ms
 from mta.reply import REPLY_250_OK, REPLY_452_STORAGE, Reply
 from mta.report import ConnectionClosed, Fault, Rejected
@@ -29,22 +30,23 @@ from mta.smtp import (
     Session,
 )
 
-if TYPE_CHECKING:
-    from mta.accept.service import Service
-
 __all__ = ["SmtpProtocol"]
 
 REPLY_421_TOO_MANY = Reply(421, "4.3.2", "Too many connections, try again later")
 REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
 # While an answer is awaited the client may send on; past this much we stop reading and TCP holds it back.
 BUFFER_OCTETS = 65_536
+# How long a client may take to read the last reply.
+LINGER_S = 10.0
 
 
 class SmtpProtocol(asyncio.Protocol):
     """A connection from accept to close."""
 
-    def __init__(self, service: "Service", listener: str, tenant: str) -> None:
-        self._service = service
+    def __init__(self, shared: Shared, listener: str, tenant: str, all_of_them: "set[SmtpProtocol]") -> None:
+        """`all_of_them` is where it puts itself for as long as it lasts."""
+        self._shared = shared
+        self._all = all_of_them
         self._listener = listener
         self._tenant = tenant
         self._trusted = False
@@ -54,9 +56,11 @@ class SmtpProtocol(asyncio.Protocol):
         self._id = b""
         self._is_held = False
         self._is_reading = True
+        self._is_choked = False
+        self._has_all = False
         self._ending = ""
-        self.touched_at = self._began_at = service.time()
-        self.session = Session(service.hostname, service.limits, service.max_octets)
+        self.touched_at = self._began_at = shared.time()
+        self.session = Session(shared.hostname, shared.limits, shared.max_octets)
         self.transport: asyncio.Transport | None = None
 
     # What the transport tells
@@ -66,8 +70,9 @@ class SmtpProtocol(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self._origin = Origin(peer[0] if peer else "0.0.0.0", self._listener, self._tenant)
-        self._trusted = self._service.policy.trusts(self._origin.client)
-        if self._service.joined(self):
+        self._trusted = self._shared.policy.trusts(self._origin.client)
+        self._all.add(self)
+        if len(self._all) <= self._shared.most_connections:
             self.session.greet()
         else:
             self.session.greet(REPLY_421_TOO_MANY)
@@ -76,24 +81,25 @@ class SmtpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Work on one network read."""
-        self.touched_at = self._service.time()
+        self.touched_at = self._shared.time()
         self.session.receive(data)
         if self.session.n_buffered > BUFFER_OCTETS and self._is_waiting:
             self._read_on(False)
         self._work()
 
     def eof_received(self) -> bool:
-        """The client has sent all it will; nothing more can come of it."""
-        return False
+        """The client has sent all it will; it may still wait for the answer to its last message."""
+        self._has_all = True
+        return self._is_waiting
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how it ended."""
         self.transport = None
         self._drop_body()
-        self._service.left(self)
+        self._all.discard(self)
         session = self.session
-        lasted_s = self._service.time() - self._began_at
-        self._service.note(
+        lasted_s = self._shared.time() - self._began_at
+        self._shared.note(
             encode_event(
                 ConnectionClosed(
                     now_ms(),
@@ -112,10 +118,12 @@ class SmtpProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read its replies: it gets no more of them to make."""
+        self._is_choked = True
         self._read_on(False)
 
     def resume_writing(self) -> None:
         """It does again."""
+        self._is_choked = False
         self._read_on(True)
 
     # What the service tells
@@ -123,7 +131,7 @@ class SmtpProtocol(asyncio.Protocol):
     def expire(self, now: float) -> None:
         """End the session if the client was silent for too long; a client that waits for us is not silent."""
         if self._ending:
-            if now > self.touched_at + self._service.linger_s and self.transport is not None:
+            if now > self.touched_at + LINGER_S and self.transport is not None:
                 self.transport.abort()
         elif not self._is_waiting and now > self.touched_at + self.session.timeout_s:
             self.touched_at = now
@@ -160,7 +168,7 @@ class SmtpProtocol(asyncio.Protocol):
     def _answered(self, reply: Reply) -> None:
         self._id = b""
         self._drop_body()
-        self.touched_at = self._service.time()
+        self.touched_at = self._shared.time()
         if self.transport is not None:
             self.session.answer(reply)
             self._read_on(True)
@@ -173,19 +181,19 @@ class SmtpProtocol(asyncio.Protocol):
         try:
             pause = self._pull()
         except Exception:  # the fence: one session's fault must not end the others'
-            self._service.note(encode_event(Fault(now_ms(), b"", self._tenant, "session", traceback.format_exc())))
+            self._shared.note(encode_event(Fault(now_ms(), b"", self._tenant, "session", traceback.format_exc())))
             self._ending = "fault"
             self.transport.write(REPLY_421_FAULT.wire)
             self.transport.close()
             return
         if pause is Pause.DELAY:
             self._is_held = True
-            self._service.later(self._service.limits.error_delay_s, self._resume)
+            self._shared.later(self._shared.limits.error_delay_s, self._resume)
             return
         output = self.session.output()
         if output:
             self.transport.write(output)
-        if self._ending:
+        if self._ending or (self._has_all and not self._is_waiting):
             self.transport.close()
 
     def _resume(self) -> None:
@@ -206,7 +214,7 @@ class SmtpProtocol(asyncio.Protocol):
             elif kind is Mail or kind is Hello:
                 session.answer(REPLY_250_OK)
             elif kind is Data:
-                session.answer(REPLY_354_GO_AHEAD if self._service.has_room else REPLY_452_STORAGE)
+                self._data()
             elif kind is Chunk:
                 self._chunk(cast(Chunk, event).data)
             elif kind is Message:
@@ -220,33 +228,40 @@ class SmtpProtocol(asyncio.Protocol):
                 self._ending = cast(Quit, event).reason
 
     def _rcpt(self, event: Rcpt) -> None:
-        verdict = self._service.policy.rcpt(event.recipient, self._trusted)
+        verdict = self._shared.policy.rcpt(event.recipient, self._trusted)
         if isinstance(verdict, Reply):
             self._reject("rcpt", verdict, event.recipient.text)
             self.session.answer(verdict)
         else:
             self.session.answer(REPLY_250_OK, verdict)
 
+    def _data(self) -> None:
+        if self._shared.has_room:
+            self.session.answer(REPLY_354_GO_AHEAD)
+        else:
+            self._reject("data", REPLY_452_STORAGE, "")
+            self.session.answer(REPLY_452_STORAGE)
+
     def _chunk(self, data: bytes) -> None:
         if self._void is None:
             self._chunks.append(data)
             self._n_octets += len(data)
-            if not self._service.hold(len(data)):
+            if not self._shared.hold(len(data)):
                 # Read on to the end of the message, but keep none of it.
                 self._drop_body()
                 self._void = REPLY_452_STORAGE
 
     def _drop_body(self) -> None:
-        self._service.release(self._n_octets)
+        self._shared.release(self._n_octets)
         self._chunks, self._n_octets, self._void = [], 0, None
 
     def _message(self, event: Message) -> None:
-        service, session = self._service, self.session
+        shared, session = self._shared, self.session
         void = self._void
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = []
-        id_ = service.ids.make()
-        built = void or service.builder.build(
+        id_ = shared.ids.make()
+        built = void or shared.builder.build(
             id_, session, self._origin, body, bare=event.bare_line_end, has_8bit=event.has_8bit
         )
         if isinstance(built, Reply):
@@ -255,10 +270,11 @@ class SmtpProtocol(asyncio.Protocol):
             session.answer(built)
         else:
             self._id = id_
-            service.link.put(built[0], built[1], self)
+            shared.link.put(built[0], built[1], self)
 
     def _read_on(self, wanted: bool) -> None:
         transport = self.transport
+        wanted = wanted and not self._is_choked
         if transport is not None and wanted != self._is_reading and not transport.is_closing():
             self._is_reading = wanted
             if wanted:
@@ -268,7 +284,7 @@ class SmtpProtocol(asyncio.Protocol):
 
     def _reject(self, stage: str, reply: Reply, recipient: str) -> None:
         sender = self.session.sender
-        self._service.note(
+        self._shared.note(
             encode_event(
                 Rejected(
                     now_ms(),

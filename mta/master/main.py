@@ -48,7 +48,7 @@ def serve(config: Config, mains: Mapping[str, str] = MAINS, lock_wait_s: float =
             sockets = Sockets(config, user)
             try:
                 kids = [Kid("queue", 0), Kid("report", 0)]
-                kids += [Kid("worker", number) for number in range(1, _n_workers(config) + 1)]
+                kids += [Kid("worker", number) for number in range(1, config.workers.n_processes + 1)]
                 nursery = Nursery(config, user, sockets, signals, mains)
                 _prepare()
                 manager = os.environ.get("NOTIFY_SOCKET", "")
@@ -75,10 +75,6 @@ def _take(lock: Lock, signals: Signals, wait_s: float) -> bool:
         if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(signals.read()):
             return False
     return True
-
-
-def _n_workers(config: Config) -> int:
-    return config.workers.count or len(os.sched_getaffinity(0))
 
 
 def _prepare() -> None:

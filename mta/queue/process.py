@@ -58,6 +58,7 @@ TIDY_WAIT_S = 0.1
 # A worker that was there before us and does not check in is hung: it holds leases, and everyone waits for it.
 CHECK_IN_S = 5.0
 TURN_S = 0.5
+BEFORE_HELLO = (Kind.HELLO, Kind.ASK)
 
 
 class Guest:
@@ -286,6 +287,8 @@ class QueueProcess:
     def _read(self, guest: Guest) -> None:
         try:
             for kind, payload in guest.connection.read():
+                if guest.worker is None and kind not in BEFORE_HELLO:
+                    raise ValueError(f"frame {kind} came before HELLO")
                 self._on[kind](guest, payload)
         except (LinkLost, KeyError, ValueError, msgspec.MsgspecError) as problem:
             if not isinstance(problem, LinkLost):

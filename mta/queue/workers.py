@@ -52,10 +52,12 @@ class Workers:
         return self._known.get(incarnation)
 
     def connected(self, incarnation: int, hello: Hello, connection: Connection) -> Worker:
-        """A worker said HELLO over one of its connections."""
+        """A worker said HELLO over one of its connections. Raises ValueError if it claims to be another one."""
         worker = self._known.get(incarnation)
         if worker is None:
             worker = self._known[incarnation] = Worker(incarnation, hello)
+        if worker.pid != hello.pid:
+            raise ValueError(f"pid {hello.pid} says it is incarnation {incarnation}, which is pid {worker.pid}")
         worker.ends[hello.role] = connection
         worker.ready_ends.discard(hello.role)
         if hello.role == "in":

@@ -53,7 +53,7 @@ class Worker:
         maildirs = MaildirWriter(Mailboxes(config.local), config.hostname)
         dispatch = Dispatch(link, await self._open_reader(), self._courier_maker(maildirs), self._find_site())
         ids = await link.start(dispatch)
-        service = Service(config, config.workers.n_processes, link, ids, loop)
+        service = Service(config, link, ids, loop)
         await service.listen(child.listeners)
         self._each_second = (link.give_up_old, service.sweep)
         # What was made up to here lives as long as the process: the collector need not look at it again.

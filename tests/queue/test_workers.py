@@ -103,3 +103,11 @@ def test_workers_dead_worker_repeats_nothing(connection: Connection) -> None:
     workers.listed(set())
     workers.bury()
     assert workers.unrepeatable() == ids(1)
+
+
+def test_workers_hello_that_claims_anothers_incarnation_is_refused(connection: Connection) -> None:
+    workers = Workers(set())
+    worker = join(workers, connection)
+    with pytest.raises(ValueError, match="pid 99"):
+        workers.connected(worker.incarnation, Hello(1, "out", 1, 99, worker.incarnation, (), ()), connection)
+    assert worker.is_ready

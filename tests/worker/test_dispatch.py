@@ -1,0 +1,221 @@
+"""Leases to couriers and outcomes to settlements, with a real link and a real queue; the queue process is played."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from mta.deliver import Courier, Hosts, Job, Report
+from mta.link import Closed, Kind, Lease, QueueLink, Resolve, Resolved, Settle, Settlement, decoder
+from mta.linkpath import bind_link
+from mta.message import Outcome
+from mta.queue.apply import put_message
+from mta.store import Reader, Writer
+from mta.worker.dispatch import Dispatch
+from tests.link.peer import Peer, until
+from tests.queue.samples import T0, part_of, put
+
+HOSTS: Hosts = (("mx.sink.test", 25),)
+MAP_OCTETS = 1 << 26
+FIRST = put(1, ("a@sink.test", "b@sink.test"), ("c@other.test",), content=b"first\r\n")
+SECOND = put(2, ("d@sink.test",), content=b"second\r\n")
+GONE = put(3, ("e@sink.test",))
+
+
+class Session:
+    """A courier that does nothing by itself and remembers what it was told."""
+
+    def __init__(self, number: int, site: str, hosts: Hosts, report: Report) -> None:
+        self.opened = (number, site, hosts)
+        self.report = report
+        self.jobs: list[Job] = []
+        self.told: list[str] = []
+
+    def deliver(self, jobs: Sequence[Job]) -> None:
+        """Take more jobs."""
+        self.jobs.extend(jobs)
+
+    def close(self) -> None:
+        """Finish what is under way."""
+        self.told.append("close")
+
+    def abort(self) -> None:
+        """End at once."""
+        self.told.append("abort")
+
+
+class Bench:
+    """Everything a talk needs."""
+
+    def __init__(self, peer: Peer, dispatch: Dispatch, sessions: list[Session]) -> None:
+        self.peer = peer
+        self.dispatch = dispatch
+        self.sessions = sessions
+
+    def lease(self, session: int, *parts: bytes, opens: bool = True) -> None:
+        """Send a lease to the worker."""
+        self.peer.say("out", Kind.LEASE, Lease(session, opens, "site", HOSTS, parts))
+
+    async def settlements(self, n_settled: int) -> list[Settlement]:
+        """Wait for that many settlements."""
+        decode = decoder(Settle).decode
+
+        def all_() -> list[Settlement]:
+            return [each for payload in self.peer.of(Kind.SETTLE) for each in decode(payload).settlements]
+
+        await until(lambda: len(all_()) >= n_settled)
+        return all_()
+
+    async def closed(self, n_closed: int) -> list[int]:
+        """Wait until that many sessions are said to be over."""
+        await until(lambda: len(self.peer.of(Kind.CLOSED)) >= n_closed)
+        return [decoder(Closed).decode(payload).session for payload in self.peer.of(Kind.CLOSED)]
+
+
+Talk = Callable[[Bench], Awaitable[None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[Talk], None]:
+    """Give what runs a talk with a dispatch whose queue holds FIRST and SECOND."""
+
+    async def connected(talk: Talk) -> None:
+        writer = Writer(str(tmp_path), MAP_OCTETS)
+        writer.begin()
+        for each in (FIRST, SECOND):
+            put_message(writer, each.head, each.content, T0, repeat=False)
+        writer.commit()
+        writer.close()
+        reader = Reader(str(tmp_path), MAP_OCTETS)
+        sessions: list[Session] = []
+
+        def make(number: int, site: str, hosts: Hosts, report: Report) -> Courier:
+            sessions.append(Session(number, site, hosts, report))
+            return sessions[-1]
+
+        async with Peer(bind_link(str(tmp_path))) as peer:
+            link = QueueLink(str(tmp_path), 1, 4321, 5.0, asyncio.get_running_loop())
+            dispatch = Dispatch(link, reader, make, lambda domain, _: (f"[{domain}]:25", ((domain, 25),)))
+            await link.start(dispatch)
+            await peer.ready()
+            try:
+                await talk(Bench(peer, dispatch, sessions))
+            finally:
+                link.close()
+                await asyncio.sleep(0.01)
+        reader.close()
+
+    return lambda talk: asyncio.run(connected(talk))
+
+
+def outcome(words: str = "") -> Outcome:
+    """Return an outcome in which the peer said much or nothing."""
+    return Outcome("delivered", 250, "2.0.0", words, words, words)
+
+
+def test_lease_becomes_jobs_in_their_order_with_content_and_recipients(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(SECOND), part_of(FIRST), part_of(FIRST, 1))
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 3)
+        (session,) = bench.sessions
+        assert session.opened == (7, "site", HOSTS)
+        assert [job.recipients for job in session.jobs] == [
+            ((0, "d@sink.test"),),
+            ((0, "a@sink.test"), (1, "b@sink.test")),
+            ((2, "c@other.test"),),
+        ]
+        assert [job.read() for job in session.jobs] == [b"second\r\n", b"first\r\n", b"first\r\n"]
+        # A second lease goes to the session that is there.
+        bench.lease(7, part_of(SECOND), opens=False)
+        await until(lambda: len(session.jobs) == 4)
+        assert bench.dispatch.n_busy == len(bench.sessions) == 1
+
+    run(talk)
+
+
+def test_done_settles_each_recipient_once_and_held_forgets_it(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST), part_of(SECOND))
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
+        (session,) = bench.sessions
+        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(FIRST)), (7, part_of(SECOND))))
+        for _ in range(2):
+            session.report.done(session.jobs[0], [(0, outcome()), (1, outcome("x" * 5000))])
+        (settled,) = await bench.settlements(1)
+        assert (settled.part, settled.attempt, settled.received_at) == (part_of(FIRST), 0, T0)
+        assert [(number, address) for number, address, _ in settled.results] == [(0, "a@sink.test"), (1, "b@sink.test")]
+        # What a peer says at length is cut to what a row can hold.
+        assert len(settled.results[1][2].reason) == 250
+        assert len(settled.results[1][2].diagnostic) == 1000
+        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(SECOND)),))
+        session.report.closed(7, session.jobs[1:])
+        assert await bench.closed(1) == [7]
+        assert bench.dispatch.held() == ((), ())
+        assert bench.dispatch.n_busy == 0
+        assert len(await bench.settlements(1)) == 1
+
+    run(talk)
+
+
+def test_lease_part_that_is_gone_is_settled_with_nothing(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(GONE), part_of(SECOND))
+        assert await bench.settlements(1) == [Settlement(part_of(GONE), 0, 0, "", ())]
+        assert [job.part for job in bench.sessions[0].jobs] == [part_of(SECOND)]
+
+    run(talk)
+
+
+def test_lease_that_crosses_the_end_of_its_session_is_ignored(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST))
+        await until(lambda: bench.sessions)
+        bench.sessions[0].report.closed(7, bench.sessions[0].jobs)
+        bench.lease(7, part_of(SECOND), opens=False)
+        bench.lease(8, part_of(SECOND))
+        await until(lambda: len(bench.sessions) == 2)
+        assert bench.sessions[1].opened[0] == 8
+        assert bench.dispatch.held() == (((8, "site"),), ((8, part_of(SECOND)),))
+        assert bench.peer.of(Kind.SETTLE) == []
+
+    run(talk)
+
+
+def test_lease_while_draining_goes_back_and_couriers_are_told(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST))
+        await until(lambda: bench.sessions)
+        bench.dispatch.drain()
+        bench.lease(8, part_of(SECOND))
+        assert await bench.closed(1) == [8]
+        assert len(bench.sessions) == 1
+        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(FIRST)),))
+        bench.dispatch.abort()
+        assert bench.sessions[0].told == ["close", "abort"]
+
+    run(talk)
+
+
+def test_held_is_what_the_worker_says_after_a_lost_link(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST))
+        await until(lambda: bench.sessions)
+        since = bench.peer.n_connections
+        bench.peer.drop()
+        await bench.peer.ready(since)
+        hello = next(payload for payload in bench.peer.of(Kind.HELLO, since) if b"site" in payload)
+        assert part_of(FIRST) in hello
+
+    run(talk)
+
+
+def test_resolve_is_answered_with_the_site(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.peer.say("out", Kind.RESOLVE, Resolve("sink.test", ""))
+        await until(lambda: bench.peer.of(Kind.RESOLVED))
+        answer = decoder(Resolved).decode(bench.peer.of(Kind.RESOLVED)[0])
+        assert (answer.domain, answer.site, answer.hosts) == ("sink.test", "[sink.test]:25", (("sink.test", 25),))
+        assert answer.ttl_s > 0
+
+    run(talk)
