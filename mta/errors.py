@@ -3,9 +3,7 @@
 Rule: an ordinary refusal on the hot path is a returned Reply or Outcome, never one of these.
 """
 
-from mta.reply import Reply
-
-__all__ = ["ConfigError", "LinkLost", "StartError", "TempFail"]
+__all__ = ["ConfigError", "LinkLost", "StartError"]
 
 
 class ConfigError(Exception):
@@ -25,11 +23,3 @@ class StartError(Exception):
 
 class LinkLost(Exception):
     """The other end of a link went away or broke the protocol; the text names the peer and the reason."""
-
-
-class TempFail(Exception):
-    """Nothing was lost, the client shall try again: carries the reply to send."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply.text)
-        self.reply = reply

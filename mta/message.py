@@ -11,9 +11,30 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Address", "IdMaker", "Outcome", "QueueName", "Status", "now_ms"]
+__all__ = [
+    "DIAGNOSTIC_OCTETS",
+    "LOCAL_SITE",
+    "REASON_OCTETS",
+    "Address",
+    "Hosts",
+    "IdMaker",
+    "Outcome",
+    "QueueName",
+    "Status",
+    "now_ms",
+]
 
 Status = Literal["delivered", "deferred", "bounced"]
+
+Hosts = tuple[tuple[str, int], ...]
+"""(address or name, port) in the order they shall be tried."""
+
+LOCAL_SITE = "local"
+"""The name of the site where mail goes that ends here."""
+
+# INTERFACES: diagnostics are cut at 1,000 octets of UTF-8, addresses never. A row has to hold what is left.
+DIAGNOSTIC_OCTETS = 1000
+REASON_OCTETS = 250
 
 
 class Address(msgspec.Struct, frozen=True):

@@ -35,11 +35,6 @@ class Reply(msgspec.Struct, frozen=True):
         rows = [f"{self.code}-{mark}{line}\r\n" for line in lines[:-1]] + [f"{self.code} {mark}{lines[-1]}\r\n"]
         msgspec.structs.force_setattr(self, "wire", "".join(rows).encode("ascii", "replace"))
 
-    @property
-    def is_error(self) -> bool:
-        """True for 4xx and 5xx."""
-        return self.code >= 400
-
 
 def printable(text: str) -> str:
     """Return `text` fit for a reply or a log line: printable ASCII, at most 256 characters, the rest as `?`."""

@@ -24,6 +24,7 @@ RANKS = (
     {"child", "linkpath"},
     {"config"},
     {"errors"},
+    {"address"},
     {"message", "reply"},
     {"_fast"},
 )

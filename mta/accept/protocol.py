@@ -14,7 +14,7 @@ from mta.accept.envelope import Origin
 from mta.accept.shared import Shared
 from mta.message import now_ms
 from mta.reply import REPLY_250_OK, REPLY_452_STORAGE, Reply
-from mta.report import ConnectionClosed, Fault, Rejected
+from mta.report import ConnectionClosed, Fault, Rejected, cut
 from mta.report import encode as encode_event
 from mta.smtp import (
     REPLY_354_GO_AHEAD,
@@ -181,9 +181,11 @@ class SmtpProtocol(asyncio.Protocol):
         try:
             pause = self._pull()
         except Exception:  # the fence: one session's fault must not end the others'
-            self._shared.note(encode_event(Fault(now_ms(), b"", self._tenant, "session", traceback.format_exc())))
+            detail = cut(traceback.format_exc())
+            self._shared.link.fault(encode_event(Fault(now_ms(), b"", self._tenant, "session", detail)))
             self._ending = "fault"
-            self.transport.write(REPLY_421_FAULT.wire)
+            # What was answered before stands: a 250 kept back would bring the message twice.
+            self.transport.write(self.session.output() + REPLY_421_FAULT.wire)
             self.transport.close()
             return
         if pause is Pause.DELAY:
@@ -220,10 +222,7 @@ class SmtpProtocol(asyncio.Protocol):
             elif kind is Message:
                 self._message(cast(Message, event))
             elif kind is Refused:
-                refused = cast(Refused, event)
-                self._reject(refused.stage, refused.reply, refused.argument)
-                if refused.stage == "message":
-                    self._drop_body()
+                self._refused(cast(Refused, event))
             else:
                 self._ending = cast(Quit, event).reason
 
@@ -234,6 +233,17 @@ class SmtpProtocol(asyncio.Protocol):
             self.session.answer(verdict)
         else:
             self.session.answer(REPLY_250_OK, verdict)
+
+    def _refused(self, event: Refused) -> None:
+        """The session refused something by itself."""
+        if event.stage == "message":
+            self._drop_body()
+        if event.stage == "mail":
+            self._reject(event.stage, event.reply, "", sender=_path(event.argument))
+        elif event.stage == "rcpt":
+            self._reject(event.stage, event.reply, _path(event.argument))
+        else:
+            self._reject(event.stage, event.reply, "", helo=event.argument if event.stage == "helo" else "")
 
     def _data(self) -> None:
         if self._shared.has_room:
@@ -282,8 +292,9 @@ class SmtpProtocol(asyncio.Protocol):
             else:
                 transport.pause_reading()
 
-    def _reject(self, stage: str, reply: Reply, recipient: str) -> None:
-        sender = self.session.sender
+    def _reject(self, stage: str, reply: Reply, recipient: str, *, sender: str = "", helo: str = "") -> None:
+        """Tell that something was refused; `sender` and `helo` where they are what was."""
+        accepted = self.session.sender
         self._shared.note(
             encode_event(
                 Rejected(
@@ -291,9 +302,9 @@ class SmtpProtocol(asyncio.Protocol):
                     b"",
                     self._tenant,
                     self._origin.client,
-                    self.session.helo,
+                    helo or self.session.helo,
                     stage,
-                    sender.text if sender is not None else "",
+                    accepted.text if accepted is not None else sender,
                     recipient,
                     reply.code,
                     reply.enhanced,
@@ -301,3 +312,9 @@ class SmtpProtocol(asyncio.Protocol):
                 )
             )
         )
+
+
+def _path(argument: str) -> str:
+    """Return what stands between the angle brackets of a MAIL or RCPT argument that was refused, or all of it."""
+    path = argument.partition(":")[2].strip() or argument
+    return path.partition(">")[0].removeprefix("<")

@@ -28,7 +28,7 @@ def events(
 ) -> None:
     """Print events as JSON lines, oldest first; without --since all that are kept."""
     settings = load(config)
-    directory = settings.events.directory or os.path.join(settings.data_dir, "events")
+    directory = settings.events.directory
     try:
         if since is None:
             since = last_seq(directory) + 1 if follow else 0

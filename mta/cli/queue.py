@@ -16,13 +16,14 @@ import msgspec
 import typer
 
 from mta._fast import FrameReader
+from mta.address import canonical_domain
 from mta.cli.rows import STATES, count, message_row, messages, recipient_rows
 from mta.cli.tables import print_count, print_message, print_messages
 from mta.config import Config, load
 from mta.errors import StartError
 from mta.link import Kind, Leases, decoder, frame
 from mta.linkpath import open_link
-from mta.store import Reader
+from mta.store import READ_ERRORS, Queued, Reader
 
 __all__ = ["queue_app"]
 
@@ -54,19 +55,23 @@ def list_messages(
     wanted = {"tenant": tenant, "campaign": campaign, "state": state}
     if sender:
         wanted["sender"] = sender
+    wanted_domain = canonical_domain(domain) or domain
+    n_shown = 0
     shown: list[dict[str, Any]] = []
     with _opened(settings) as reader:
         active = _active(settings)
         for queued in messages(reader):
             row = message_row(queued, active)
-            if domain and domain.lower() not in row["domains"]:
+            if domain and wanted_domain not in row["domains"]:
                 continue
             if any(value and row[key] != ("" if value == "<>" else value) for key, value in wanted.items()):
                 continue
             if as_json:
                 _print_json(row)
-            shown.append({} if as_json else row)
-            if limit and len(shown) >= limit:
+            else:
+                shown.append(row)
+            n_shown += 1
+            if n_shown == limit:
                 break
     if not as_json:
         print_messages(shown)
@@ -88,7 +93,7 @@ def show_message(
         if queued is None:
             raise StartError(f"no message {message_id} is in the queue")
         if content:
-            sys.stdout.buffer.write(reader.content(queued.message.extents))
+            write_content(reader, queued)
             return
         active = _active(settings)
     row = message_row(queued, active)
@@ -111,19 +116,41 @@ def count_recipients(config: ConfigOption, as_json: JsonOption = False) -> None:
         print_count(totals)
 
 
+def write_content(reader: Reader, queued: Queued) -> None:
+    """Write a message as it would go out to stdout. Raises StartError if it was delivered since `queued` was read."""
+    try:
+        content = reader.content(queued.message.extents)
+    except LookupError as problem:
+        # The content was read in a transaction of its own: the mail may have been delivered before it.
+        if reader.queued(queued.id) is None:
+            raise StartError(f"message {queued.id.hex()} has just left the queue") from problem
+        raise
+    sys.stdout.buffer.write(content)
+
+
 @contextlib.contextmanager
 def _opened(settings: Config) -> Iterator[Reader]:
+    """Open the queue for reading. Raises StartError for whatever goes wrong with it, inside the `with` too."""
     try:
         reader = Reader(settings.data_dir, settings.queue.map_octets)
     except FileNotFoundError as problem:
         raise StartError(str(problem)) from problem
+    except READ_ERRORS as problem:
+        raise _unreadable(settings, problem) from problem
     try:
         yield reader
     except BrokenPipeError:
         # Whoever read has enough. What is still buffered must not be flushed at exit into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except READ_ERRORS as problem:
+        raise _unreadable(settings, problem) from problem
     finally:
         reader.close()
+
+
+def _unreadable(settings: Config, problem: Exception) -> StartError:
+    """Return the sentence for what LMDB, a damaged row, or the file system says; the errors have no common class."""
+    return StartError(f"the queue in {settings.data_dir} cannot be read: {type(problem).__name__}: {problem}")
 
 
 def _active(settings: Config) -> frozenset[bytes]:
@@ -140,6 +167,8 @@ def _active(settings: Config) -> frozenset[bytes]:
         return frozenset()
     except TimeoutError:
         raise StartError(f"the queue process of {settings.data_dir} does not answer") from None
+    except OSError as error:
+        raise StartError(f"the queue process of {settings.data_dir} cannot be asked: {error.strerror}") from error
     return frozenset()
 
 

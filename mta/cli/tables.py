@@ -103,10 +103,10 @@ def _age(seconds: float) -> str:
     """Return a span in its two largest units: 3d 4h, 5m, 12s."""
     left = max(0, round(seconds))
     words: list[str] = []
-    for octets, unit in AGES:
-        if left >= octets:
-            words.append(f"{left // octets}{unit}")
-            left %= octets
+    for unit_s, unit in AGES:
+        if left >= unit_s:
+            words.append(f"{left // unit_s}{unit}")
+            left %= unit_s
         if len(words) == 2:
             break
     return " ".join(words) if words else f"{left}s"

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from mta.address import canonical_domain
 from mta.config.model import Config
 from mta.config.rules import RULES, Rule, split_bind
 from mta.errors import ConfigError
@@ -141,10 +142,15 @@ def _rule(at: str) -> Rule:
 
 
 def _across(tree: Table) -> Iterator[str]:
-    """Yield what single values cannot show: listeners of one name or on one address. Skips what is ill-typed."""
+    """Yield what single values cannot show. Skips what is ill-typed."""
+    yield from _across_listeners(tree.get("listener"))
+    yield from _across_mailboxes(tree.get("local"))
+
+
+def _across_listeners(listeners: object) -> Iterator[str]:
+    """Yield listeners of one name or on one address."""
     names: dict[str, str] = {}
     binds: dict[tuple[object, int], str] = {}
-    listeners = tree.get("listener")
     for number, listener in enumerate(listeners if isinstance(listeners, list) else []):
         if not isinstance(listener, dict):
             continue
@@ -165,17 +171,35 @@ def _across(tree: Table) -> Iterator[str]:
                 yield f"{at}.bind[{place}]: expected an address of its own, got {_got(text)} as {first}"
 
 
+def _across_mailboxes(local: object) -> Iterator[str]:
+    """Yield a `maildir` that would give the same folder to alice in one domain and alice in another."""
+    if not isinstance(local, dict):
+        return
+    domains, maildir = local.get("domains"), local.get("maildir", "{domain}")
+    n_domains = len(set(map(canonical_domain, filter(_is_text, domains)))) if isinstance(domains, list) else 0
+    if n_domains > 1 and isinstance(maildir, str) and "{domain}" not in maildir:
+        yield f"local.maildir: expected {{domain}} in it, for there are {n_domains} local domains, got {_got(maildir)}"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _settle(tree: Table, here: Path) -> None:
-    """Make the paths in a good file absolute, and domains lowercase, as the rest of the program compares them."""
+    """Make the paths in a good file absolute, and domains canonical, as the rest of the program compares them."""
     tree["data_dir"] = os.path.normpath(here / tree["data_dir"])
     events = tree.setdefault("events", {})
     events["directory"] = os.path.normpath(here / (events.get("directory") or f"{tree['data_dir']}/events"))
     local = tree.setdefault("local", {})
     if "maildir" in local:
-        local["maildir"] = os.path.normpath(here / local["maildir"])
-    local["domains"] = [domain.lower() for domain in local.get("domains", [])]
+        # What the operator called a directory is no field.
+        above = str(here).replace("{", "{{").replace("}", "}}")
+        local["maildir"] = os.path.normpath(os.path.join(above, local["maildir"]))
+    local["domains"] = [canonical_domain(domain) for domain in local.get("domains", [])]
     for route in tree.get("route", []):
-        route["match"] = route.get("match", "*").lower()
+        match = route.get("match", "*")
+        dot = "." if match.startswith(".") else ""
+        route["match"] = match if match == "*" else f"{dot}{canonical_domain(match.removeprefix('.'))}"
 
 
 def _got(value: object) -> str:

@@ -72,9 +72,9 @@ class Local(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Mail that ends here."""
 
     domains: tuple[str, ...] = ()
-    """Domains whose mailboxes are ours; decided before any route."""
+    """Domains whose mailboxes are ours; decided before any route. Canonical once loaded: see `mta.address`."""
     maildir: str = "/var/mail/{domain}/{local}"
-    """The Maildir of a mailbox, `{domain}` and `{local}` filled in."""
+    """The Maildir of a mailbox; a component that is `{domain}` or `{local}` is filled in. Several domains need both."""
     create: bool = False
     """True makes missing Maildirs; False answers 550 5.1.1 where there is none."""
     postmaster: str = ""
@@ -85,7 +85,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where mail for some domains goes instead of to their MX. The first that matches wins."""
 
     match: str = "*"
-    """A domain, ".suffix" for everything below it, or "*"."""
+    """A domain, ".suffix" for everything below it, or "*". Canonical once loaded."""
     via: str = ""
     """The next hop, "[address or name]:port"."""
 
@@ -94,20 +94,20 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name resolution."""
 
     nameservers: tuple[str, ...] = ()
-    """Resolvers, `address:port`; none means the system's."""
+    """Resolvers, `address:port`; none means the system's. (no effect in this version)"""
     timeout_s: float = 5.0
-    """How long to wait for one answer."""
+    """How long to wait for one answer. (no effect in this version)"""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one client, one session, one message may take."""
 
     connections: int = 5000
-    """SMTP connections at once, all workers together."""
+    """SMTP connections at once; each worker takes an equal share, rounded up."""
     message_octets: int = 52_428_800
     """Size of a message as sent, dots removed; 16 MiB is the most this version takes. RFC 1870."""
     recipients: int = 1000
-    """Recipients in one transaction; RFC 5321 s4.5.3.1.8 asks for at least 100."""
+    """Recipients in one transaction, 10,000 at most; RFC 5321 s4.5.3.1.8 asks for at least 100."""
     line_octets: int = 65_536
     """Longest line of a message, its line end not counted; RFC 5321 s4.5.3.1.6 asks for at least 998."""
     received: int = 100
@@ -134,7 +134,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map_octets: int = 1_099_511_627_776
     """Address space of the LMDB file, set once for its life: the queue can never grow past it."""
     reserve_octets: int = 268_435_456
-    """Room kept free for settlements and bounces."""
+    """Room kept free for settlements and bounces. (no effect in this version)"""
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,7 +151,7 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up_s: float = 432_000.0
     """Age at which a message expires."""
     bounce_give_up_s: float = 86_400.0
-    """The same for our own notices."""
+    """The same for our own notices. (no effect in this version)"""
 
 
 class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,9 +162,9 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_start: int = 5
     """Connections a new path begins with."""
     window_max: int = 20
-    """What the window may grow to."""
+    """What the window may grow to. (no effect in this version)"""
     pause_s: float = 60.0
-    """How long a path rests after its host failed."""
+    """How long a path rests after its host failed. (no effect in this version)"""
     idle_s: float = 2.0
     """How long a connection without work is kept."""
     messages_per_connection: int = 1000
@@ -175,7 +175,7 @@ class Deliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The SMTP client."""
 
     port: int = 25
-    """Port of hosts found by MX."""
+    """Port of hosts found by MX. (no effect in this version)"""
     source_ipv4: str = ""
     """Address to connect from; "" leaves it to the kernel."""
     source_ipv6: str = ""
@@ -192,7 +192,7 @@ class Events(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The event files."""
 
     directory: str = ""
-    """Where segments are written; "" means `data_dir/events`."""
+    """Where segments are written; "" means `data_dir/events`, and is that once loaded."""
     segment_octets: int = 67_108_864
     """A segment that has grown past this is followed by a new one."""
     keep_s: float = 604_800.0

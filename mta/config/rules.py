@@ -8,9 +8,11 @@ Impossible is refused, unwise is not: special-purpose servers and tests go below
 
 import ipaddress
 import re
-import string
 from collections.abc import Callable
 from typing import NamedTuple
+
+from mta.address import canonical_domain, parse_mailbox
+from mta.message import Address
 
 __all__ = ["RULES", "Rule", "split_bind"]
 
@@ -21,11 +23,11 @@ MOST_COUNT = 1_000_000_000
 MOST_OCTETS = 2**47
 # A child gives a sign of life once a second: less patience than two of them kills healthy ones.
 HANG_LEAST_S = 2.0
+# What is told of a message to the queue process, its recipients among it, has to fit one frame.
+MOST_RECIPIENTS = 10_000
+MAILDIR_FIELDS = ("{domain}", "{local}")
+BRACE = re.compile("[{}]")
 
-# RFC 1035 s2.3.4: 63 octets a label, 255 a name.
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-# RFC 6531 s3.3: the labels of a mail domain may be in any script.
-_MAIL_LABEL = re.compile(r"[^\W_]([^\W_]|[-\u0300-\u036f]){0,62}(?<!-)")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST_PORT = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<plain>[^\[\]:]+)):(?P<port>[0-9]{1,5})")
 
@@ -56,30 +58,19 @@ def _is_address(text: str, version: int | None = None) -> bool:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
+    # Any text may stand behind the % of a link-local address, for Python.
+    if not text.isprintable() or " " in text:
+        return False
     return version in (None, address.version)
 
 
-def _is_domain(text: str, label: re.Pattern[str] = _LABEL) -> bool:
-    return len(text.encode("utf-8", "replace")) <= 255 and all(label.fullmatch(part) for part in text.split("."))
-
-
-def _is_literal(text: str) -> bool:
-    """True for an address literal, RFC 5321 s4.1.3: `[192.0.2.1]` or `[IPv6:2001:db8::1]`."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return False
-    inner = text[1:-1]
-    if inner[:5].lower() == "ipv6:":
-        return _is_address(inner[5:], 6) and "%" not in inner
-    return _is_address(inner, 4)
+def _is_mail_domain(text: str) -> bool:
+    # All digits and dots is an address without its brackets, not a name.
+    return canonical_domain(text) is not None and not _is_address(text)
 
 
 def _is_hostname(text: str) -> bool:
-    # All digits and dots is an address without its brackets, not a name.
-    return _is_literal(text) or (_is_domain(text) and not _is_address(text))
-
-
-def _is_mail_domain(text: str) -> bool:
-    return _is_literal(text) or (_is_domain(text, _MAIL_LABEL) and not _is_address(text))
+    return text.isascii() and _is_mail_domain(text)
 
 
 def split_bind(text: str) -> tuple[str, int] | None:
@@ -122,18 +113,25 @@ def _is_path(text: str) -> bool:
 
 
 def _is_maildir(text: str) -> bool:
-    try:
-        fields = [(field, spec, conversion) for _, field, spec, conversion in string.Formatter().parse(text)]
-    except ValueError:
+    if not _is_path(text):
         return False
-    named = [row for row in fields if row[0] is not None]
-    known = all(row in (("domain", "", None), ("local", "", None)) for row in named)
-    return _is_path(text) and known and ("local", "", None) in named
+    parts = text.split("/")
+    fields = [part for part in parts if part in MAILDIR_FIELDS]
+    # With each field a component of its own, different mailboxes differ in one; a ".." behind it would take it back.
+    tail = parts[parts.index(fields[0]) :] if fields else []
+    return (
+        "{local}" in fields and ".." not in tail and not any(BRACE.search(part) for part in parts if part not in fields)
+    )
 
 
 def _is_mailbox(text: str) -> bool:
-    local, _, domain = text.rpartition("@")
-    return local != "" and local.isprintable() and " " not in local and _is_mail_domain(domain)
+    address = parse_mailbox(text)
+    return isinstance(address, Address) and not _is_address(address.domain)
+
+
+def _is_local_domain(text: str) -> bool:
+    # RFC 5321 s4.5.1: every local domain has this mailbox, so its address must not be too long.
+    return _is_mail_domain(text) and _is_mailbox(f"postmaster@{text}")
 
 
 NAME = Rule("a name of 1 to 64 letters, digits, dots, hyphens or underscores", lambda text: bool(_NAME.fullmatch(text)))
@@ -154,8 +152,10 @@ RULES: dict[str, Rule] = {
     ),
     "listener.tenant": NAME,
     "relay.networks": Rule("a network such as 192.0.2.0/24 or 2001:db8::/32, no host bits set", _is_network),
-    "local.domains": Rule("a domain", _is_mail_domain),
-    "local.maildir": Rule("a path with {local}, and {domain} if wanted, and no other braces", _is_maildir),
+    "local.domains": Rule("a domain", _is_local_domain),
+    "local.maildir": Rule(
+        "a path with {local} between slashes, {domain} too if wanted, no other braces, and no .. behind", _is_maildir
+    ),
     "local.create": ANY,
     "local.postmaster": Rule("a mail address, or nothing", lambda text: text == "" or _is_mailbox(text)),
     "route.match": Rule('a domain, ".suffix" or "*"', _is_match),
@@ -164,7 +164,7 @@ RULES: dict[str, Rule] = {
     "dns.timeout_s": TIMEOUT,
     "limits.connections": _count(),
     "limits.message_octets": _octets(),
-    "limits.recipients": _count(),
+    "limits.recipients": _count(1, MOST_RECIPIENTS),
     "limits.line_octets": _octets(),
     "limits.received": _count(),
     "limits.soft_errors": _count(0),

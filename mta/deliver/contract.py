@@ -11,10 +11,7 @@ import msgspec
 
 from mta.message import Outcome
 
-__all__ = ["Courier", "Hosts", "Job", "Report"]
-
-Hosts = tuple[tuple[str, int], ...]
-"""(address or name, port) in the order they shall be tried."""
+__all__ = ["Courier", "Job", "Report"]
 
 
 class Job(msgspec.Struct, frozen=True):

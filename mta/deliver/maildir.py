@@ -19,10 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from mta.address import parse_mailbox
 from mta.deliver.contract import Job, Report
 from mta.message import Address, Outcome
 from mta.policy import Mailboxes
-from mta.smtp import parse_mailbox
 
 __all__ = ["MaildirCourier", "MaildirWriter"]
 

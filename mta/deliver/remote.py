@@ -19,8 +19,8 @@ from typing import cast
 import msgspec
 
 from mta.config import Deliver, Path
-from mta.deliver.contract import Hosts, Job, Report
-from mta.message import Outcome
+from mta.deliver.contract import Job, Report
+from mta.message import Hosts, Outcome
 from mta.smtp import Client, Done, Over
 
 __all__ = ["RemoteCourier", "RemoteSettings"]

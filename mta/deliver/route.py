@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mta.config import Route
-from mta.deliver.contract import Hosts
+from mta.message import LOCAL_SITE, Hosts
 
 __all__ = ["Router", "Site"]
 
@@ -18,13 +18,13 @@ NEXT_HOP = re.compile(r"\[([^\[\]\s]+)\]:([0-9]{1,5})\Z")
 
 
 class Site(msgspec.Struct, frozen=True):
-    """Where parts go. `name` is what paths are counted by: "local", a next hop as written, "" for no route."""
+    """Where parts go. `name` is what paths are counted by: LOCAL_SITE, a next hop as written, "" for no route."""
 
     name: str
     hosts: Hosts
 
 
-LOCAL = Site("local", ())
+LOCAL = Site(LOCAL_SITE, ())
 NOWHERE = Site("", ())
 
 
@@ -32,18 +32,20 @@ class Router:
     """Decides the Site of a domain; built once from the configuration."""
 
     def __init__(self, local_domains: Iterable[str], routes: Sequence[Route]) -> None:
-        """`routes` in their order of preference. Raises ValueError for a `via` that is no "[address or name]:port"."""
-        self._local = frozenset(domain.lower() for domain in local_domains)
+        """`routes` in their order of preference; all domains canonical, as `config.load` gives them.
+
+        Raises ValueError for a `via` that is no "[address or name]:port".
+        """
+        self._local = frozenset(local_domains)
         self._routes: dict[str, tuple[int, Site]] = {}
         for rank, route in enumerate(routes):
             site = parse_next_hop(route.via)
             if site is None:
                 raise ValueError(f"expected [address or name]:port, got {route.via!r}")
-            self._routes.setdefault(route.match.lower(), (rank, site))
+            self._routes.setdefault(route.match, (rank, site))
 
     def resolve(self, domain: str, route: str) -> Site:
-        """Return where mail for `domain` goes, whatever its case; `route` is the next hop of the queue, usually ""."""
-        domain = domain.lower()
+        """Return where mail for `domain` goes, a canonical one; `route` is the next hop of the queue, usually ""."""
         if domain in self._local:
             return LOCAL
         if route:

@@ -8,6 +8,7 @@ to `accept` (which puts) and to the dispatch (which is the Tasks).
 """
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, cast
@@ -18,6 +19,7 @@ from mta._fast import FrameReader
 from mta.link.frames import (
     LINK_VERSION,
     MAX_FRAME_OCTETS,
+    MAX_HEAD_OCTETS,
     Closed,
     Hello,
     Kind,
@@ -36,18 +38,18 @@ from mta.link.frames import (
     frame,
     put_frame,
 )
+from mta.link.notes import Notes
 from mta.linkpath import open_link
-from mta.message import IdMaker
+from mta.message import IdMaker, now_ms
 from mta.reply import REPLY_451_QUEUE_SILENT, Reply
+from mta.report import Fault, cut
+from mta.report import encode as encode_event
 
 __all__ = ["QueueLink", "Tasks", "Waiter"]
 
 RETRY_S = 0.05
+REPLY_452_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients for one message, send it to some of them first")
 ID_OCTETS = 16
-# Rejections and closed connections past this many a second are counted, not kept. INTERFACES, Events.
-NOTES_PER_S = 1000
-# So many are kept while the queue process is away.
-NOTES_KEPT = 10_000
 
 
 class Waiter(Protocol):
@@ -129,9 +131,8 @@ class QueueLink:
         self._settling: list[Settlement] = []
         self._unsettled: deque[tuple[Settlement, ...]] = deque()
         self._later: list[bytes] = []
-        self._notes: list[bytes] = []
-        self._notes_second = 0
-        self._n_notes = 0
+        self._notes = Notes()
+        self._is_leaving = False
         self._on: dict[int, Callable[[End, bytes], None]] = {
             Kind.WELCOME: self._on_welcome,
             Kind.STORED: self._on_stored,
@@ -170,8 +171,11 @@ class QueueLink:
     # What the worker says
 
     def put(self, head: PutHead, content: Sequence[bytes], waiter: Waiter) -> None:
-        """Hand a message to the queue process; `waiter` hears once."""
+        """Hand a message to the queue process; `waiter` hears once, later."""
         encoded = encode(head)
+        if len(encoded) > MAX_HEAD_OCTETS:
+            self._loop.call_soon(waiter.refused, REPLY_452_RECIPIENTS)
+            return
         self._pending[head.id] = Pending(encoded, content, waiter, self._loop.time())
         if self._is_up:
             self._ends["in"].out.append(put_frame(encoded, content, self._confirmed, False))
@@ -193,18 +197,25 @@ class QueueLink:
         """Answer a RESOLVE."""
         self._say(Kind.RESOLVED, answer)
 
+    def leave(self) -> None:
+        """Say that this worker is about to end: it gets no new sessions."""
+        self._is_leaving = True
+        self._say(Kind.LEAVE, b"")
+
     def note(self, event: bytes) -> None:
-        """Pass on an encoded event that nobody waits for; past NOTES_PER_S they are dropped."""
-        second = int(self._loop.time())
-        if second != self._notes_second:
-            self._notes_second, self._n_notes = second, 0
-        self._n_notes += 1
-        if self._n_notes <= NOTES_PER_S and len(self._notes) < NOTES_KEPT:
-            self._notes.append(event)
+        """Pass on an encoded event that nobody waits for; beyond a rate they are only counted."""
+        if self._notes.add(event, self._loop.time()):
             self._flush_soon()
 
-    def give_up_old(self) -> None:
-        """Answer 451 to whoever waited longer than the grace; called about once a second."""
+    def fault(self, event: bytes) -> None:
+        """Pass on an encoded event of something that should not happen."""
+        self._notes.add_fault(event)
+        self._flush_soon()
+
+    def tend(self) -> None:
+        """Answer 451 to whoever waited longer than the grace; to be called about once a second."""
+        self._notes.tell_dropped()
+        self._flush_soon()
         until = self._loop.time() - self._grace_s
         for id_, pending in list(self._pending.items()):
             # Oldest first: a dict keeps the order in which the messages were put.
@@ -218,6 +229,8 @@ class QueueLink:
     async def _connect(self) -> None:
         """Open both connections, say everything again that was not answered, then READY."""
         while not await self._open_both():
+            if self._is_closing:
+                return
             for end in self._ends.values():
                 if end.transport is not None:
                     end.transport.abort()
@@ -229,6 +242,8 @@ class QueueLink:
         self._later.clear()
         for end in self._ends.values():
             end.out.append(frame(Kind.READY))
+        if self._is_leaving:
+            self._ends["out"].out.append(frame(Kind.LEAVE))
         self._is_up = True
         self._flush()
 
@@ -303,8 +318,7 @@ class QueueLink:
         if not self._is_up:
             return
         if self._notes:
-            self._ends["out"].out.append(frame(Kind.NOTE, Note(tuple(self._notes))))
-            self._notes.clear()
+            self._ends["out"].out.append(frame(Kind.NOTE, Note(self._notes.take())))
         for end in self._ends.values():
             if end.out and end.transport is not None:
                 end.transport.write(end.out[0] if len(end.out) == 1 else b"".join(end.out))
@@ -313,8 +327,11 @@ class QueueLink:
     # What the queue process says
 
     def received(self, end: End, kind: int, payload: bytes) -> None:
-        """Act on one frame."""
-        self._on[kind](end, payload)
+        """Act on one frame. What goes wrong with it is told; it must not cost the link, and everyone their time."""
+        try:
+            self._on[kind](end, payload)
+        except Exception:
+            self.fault(encode_event(Fault(now_ms(), b"", "", "link", cut(traceback.format_exc()))))
 
     def _on_welcome(self, end: End, payload: bytes) -> None:
         self._welcomed[end.role].set_result(self._decode_welcome(payload))

@@ -1,7 +1,7 @@
 """The frames between a worker and the queue process. DESIGN section 4.
 
     frame    u32 length of what follows (little endian) · u8 kind · payload
-    PUT      payload is u32 length of the head · u32 confirmed · u8 repeat · head (msgpack) · content
+    PUT      payload is u32 length of the head · u64 confirmed · u8 repeat · head (msgpack) · content
     others   payload is one msgpack array, the Struct of that kind; STORED is the ids, 16 octets each
 
 A worker holds two connections, each opened by HELLO and answered by WELCOME: *in* carries PUT and its answers, *out*
@@ -17,6 +17,7 @@ everything else. Answers on one connection come in the order of what they answer
     SETTLE           out                        what became of leased parts
                      out      SETTLED           so many SETTLE frames more are committed
     CLOSED           out                        a session is over; what it has not settled comes back untried
+    LEAVE            out                        no new sessions: this worker is about to end
                      out      RESOLVE           where does mail for this domain go?
     RESOLVED         out                        the site, its hosts, and until when to believe it
     NOTE             out                        events that nobody waits for
@@ -40,6 +41,7 @@ __all__ = [
     "LINK_VERSION",
     "MAX_CONTENT_OCTETS",
     "MAX_FRAME_OCTETS",
+    "MAX_HEAD_OCTETS",
     "Closed",
     "Hello",
     "Kind",
@@ -66,7 +68,9 @@ __all__ = [
 LINK_VERSION = 1
 # One PUT holds a whole message: what is larger has to wait for the frames that stream.
 MAX_CONTENT_OCTETS = 16 * 1024 * 1024
-MAX_FRAME_OCTETS = MAX_CONTENT_OCTETS + 1024 * 1024
+# Sender, recipients, event: what a message is besides its content.
+MAX_HEAD_OCTETS = 1024 * 1024
+MAX_FRAME_OCTETS = MAX_CONTENT_OCTETS + 2 * MAX_HEAD_OCTETS
 ID_OCTETS = 16
 
 
@@ -86,8 +90,9 @@ class Kind(enum.IntEnum):
     RESOLVE = 11
     RESOLVED = 12
     NOTE = 13
-    ASK = 14
-    LEASES = 15
+    LEAVE = 14
+    ASK = 15
+    LEASES = 16
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -165,8 +170,9 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one part: (recipient number, address, outcome) for each of its recipients; none if the part was
-    not there any more.
+    """What became of one part: (recipient number, address, outcome) for each of its recipients.
+
+    None at all means that the worker could not read the part: it is gone already, or shall be set aside.
 
     `received_at` and `tenant` are those of the message, which never change: they save the queue process a read.
     """
@@ -229,8 +235,8 @@ class Leases(msgspec.Struct, frozen=True, array_like=True):
 T = TypeVar("T")
 
 _header = struct.Struct("<IB")
-_put = struct.Struct("<IBII?")
-_put_rest = struct.Struct("<II?")
+_put = struct.Struct("<IBIQ?")
+_put_rest = struct.Struct("<IQ?")
 encode = msgspec.msgpack.Encoder().encode
 
 

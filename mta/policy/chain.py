@@ -6,7 +6,6 @@ Called by `accept`, for each connection and each RCPT. RFC 5321 s3.3.
 
 from mta.config import Local, Relay
 from mta.message import Address
-from mta.policy.domains import Domains
 from mta.policy.mailbox import MailboxCheck, Mailboxes
 from mta.policy.postmaster import PostmasterCheck
 from mta.policy.relay import RelayCheck
@@ -20,7 +19,7 @@ class Policy:
 
     def __init__(self, relay: Relay, local: Local) -> None:
         """Make the checks. Raises ConfigError for a postmaster that is no mail address."""
-        self._relay = RelayCheck(relay, Domains(local.domains))
+        self._relay = RelayCheck(relay, local.domains)
         self._rcpt_checks = (self._relay.rcpt, PostmasterCheck(local).rcpt, MailboxCheck(Mailboxes(local)).rcpt)
 
     def trusts(self, client_ip: str) -> bool:

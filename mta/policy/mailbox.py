@@ -20,7 +20,6 @@ from pathlib import Path
 
 from mta.config import Local
 from mta.message import Address
-from mta.policy.domains import Domains
 from mta.policy.postmaster import postmaster_of
 from mta.reply import REPLY_550_NO_SUCH_USER, Reply
 
@@ -41,7 +40,7 @@ class Mailboxes:
         """Take the settings; a relative `maildir` stays relative. Raises ConfigError as `postmaster_of` does."""
         parts = string.Formatter().parse(local.maildir)
         self._parts = tuple((text, field or "") for text, field, _, _ in parts)
-        self._domains = Domains(local.domains)
+        self._domains = frozenset(local.domains)
         self._create = local.create
         postmaster = postmaster_of(local)
         self._postmaster = "" if postmaster is None else self._name(postmaster)
@@ -65,11 +64,16 @@ class Mailboxes:
     @property
     def root(self) -> Path:
         """The folder that all mailboxes are in: the part of `maildir` that is the same for all."""
-        return Path(os.path.dirname(self._parts[0][0]))
+        fixed = ""
+        for text, field in self._parts:
+            fixed += text
+            if field:
+                break
+        return Path(os.path.dirname(fixed))
 
     def has_domain(self, address: Address) -> bool:
         """Return whether the address is in a local domain."""
-        return self._domains.has(address)
+        return address.domain in self._domains
 
     def _name(self, address: Address) -> str:
         name = ""

@@ -4,12 +4,11 @@ Rule: <Postmaster> without a domain, and postmaster@ each local domain, whatever
 goes where the operator reads it.
 """
 
+from mta.address import parse_mailbox
 from mta.config import Local
 from mta.errors import ConfigError
 from mta.message import Address
-from mta.policy.domains import Domains
 from mta.reply import REPLY_550_NO_SUCH_USER, Reply
-from mta.smtp import parse_mailbox
 
 __all__ = ["PostmasterCheck", "postmaster_of"]
 
@@ -19,8 +18,7 @@ def postmaster_of(local: Local) -> Address | None:
 
     Raises ConfigError when the setting is no mail address.
     """
-    first = Domains(local.domains).first
-    text = local.postmaster or (f"postmaster@{first}" if first else "")
+    text = local.postmaster or (f"postmaster@{local.domains[0]}" if local.domains else "")
     if not text:
         return None
     address = parse_mailbox(text)
@@ -33,11 +31,11 @@ class PostmasterCheck:
     """Rewrites every name of the postmaster to the one mailbox."""
 
     def __init__(self, local: Local) -> None:
-        self._domains = Domains(local.domains)
+        self._domains = frozenset(local.domains)
         self._address = postmaster_of(local)
 
     def rcpt(self, recipient: Address, trusted: bool) -> Reply | Address:
         """Return the postmaster's mailbox for any of its names, 550 where there is none, else the recipient."""
-        if recipient.domain and (recipient.local.lower() != "postmaster" or not self._domains.has(recipient)):
+        if recipient.domain and (recipient.local.lower() != "postmaster" or recipient.domain not in self._domains):
             return recipient
         return self._address or REPLY_550_NO_SUCH_USER

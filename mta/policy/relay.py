@@ -5,10 +5,10 @@ parser drops them (RFC 5321 s4.1.2).
 """
 
 import ipaddress
+from collections.abc import Iterable
 
 from mta.config import Relay
 from mta.message import Address
-from mta.policy.domains import Domains
 from mta.reply import REPLY_554_RELAY_DENIED, Reply
 
 __all__ = ["RelayCheck"]
@@ -23,9 +23,9 @@ ROUTING = frozenset("%!@")
 class RelayCheck:
     """Says who may send anywhere, and refuses the rest."""
 
-    def __init__(self, relay: Relay, domains: Domains) -> None:
+    def __init__(self, relay: Relay, local_domains: Iterable[str]) -> None:
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in relay.networks)
-        self._domains = domains
+        self._local_domains = frozenset(local_domains)
 
     def trusts(self, client_ip: str) -> bool:
         """Return whether the client is in `relay.networks`; what is no IP address is not."""
@@ -42,6 +42,6 @@ class RelayCheck:
         """Refuse what would leave, unless the client is trusted. The bare <Postmaster> is everybody's."""
         if trusted or not recipient.domain:
             return recipient
-        if not self._domains.has(recipient) or not ROUTING.isdisjoint(recipient.local):
+        if recipient.domain not in self._local_domains or not ROUTING.isdisjoint(recipient.local):
             return REPLY_554_RELAY_DENIED
         return recipient

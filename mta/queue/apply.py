@@ -9,7 +9,7 @@ A refusal that concerns one frame is a ValueError, StoreError or msgspec error o
 import msgspec
 
 from mta.link import PutHead, Settlement
-from mta.message import QueueName
+from mta.message import REASON_OCTETS, Outcome, QueueName
 from mta.report import FATES, cut
 from mta.report import encode as encode_event
 from mta.store import (
@@ -28,8 +28,8 @@ from mta.store import (
 
 __all__ = ["Arrived", "Off", "put_message", "settle_part"]
 
-# What a peer or an error says of itself is cut well below what a row can hold.
-REASON_OCTETS = 250
+# A part that is set aside is due never: its row keeps its queue, and nothing wakes it.
+NEVER_MS = (1 << 63) - 1
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -98,14 +98,18 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
 def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, *, keep_id: bool) -> Off:
     """Write down what became of a leased part; nothing if it does not stand at that attempt any more.
 
-    Recipients that were deferred are due at `next_at` ms, or have expired when the part is as old as it may get.
-    `keep_id` says that the worker that put the message may still repeat it: the id is remembered in `gone`.
+    Recipients that were deferred are due at `next_at` ms, or have expired when the part is as old as it may get. No
+    results at all mean that the part cannot be read: it is set aside. `keep_id` says that the worker that put the
+    message may still repeat it: the id is remembered in `gone`.
     """
     part = settlement.part
     row = writer.get("part", part)
     if row is None:
         return Off(part, 0, b"")
     stood = decode_part(row)
+    if not settlement.results:
+        _move_due(writer, part, stood, msgspec.structs.replace(stood, state="aside", due=NEVER_MS))
+        return Off(part, 0, b"")
     if stood.attempt != settlement.attempt:
         return Off(part, stood.due, b"")
     has_expired = now >= stood.expires
@@ -114,7 +118,8 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
     n_open = 0
     id_ = message_of(part)
     queued_s = (now - settlement.received_at) / 1000
-    for number, address, outcome in settlement.results:
+    for number, address, told in settlement.results:
+        outcome = _cut_outcome(told)
         status: str = outcome.status
         key = recipient_key(part, number)
         if status == "deferred" and not has_expired:
@@ -135,26 +140,44 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
             stood.attempt + 1,
             outcome.code,
             outcome.enhanced,
-            cut(outcome.reason, REASON_OCTETS),
-            cut(outcome.remote_mta, REASON_OCTETS),
-            cut(outcome.diagnostic),
+            outcome.reason,
+            outcome.remote_mta,
+            outcome.diagnostic,
             queued_s,
             due if status == "deferred" else 0,
         )
         writer.add_event(encode_event(event))
     if not stood.n_open == len(settlement.results) == len({number for number, _, _ in settlement.results}):
         raise ValueError(f"part {part.hex()}: {len(settlement.results)} of {stood.n_open} recipients were settled")
-    writer.remove("due", due_key(stood.queue, stood.due, part))
     if n_open:
         moved = msgspec.structs.replace(stood, due=due, attempt=stood.attempt + 1, n_open=n_open)
-        writer.replace("part", part, encode(moved))
-        if not writer.add("due", due_key(stood.queue, due, part), b""):
-            raise ValueError(f"part {part.hex()} is due twice")
+        _move_due(writer, part, stood, moved)
         return Off(part, due, b"")
+    writer.remove("due", due_key(stood.queue, stood.due, part))
     writer.remove("part", part)
     if not _drop_message(writer, id_, part, keep_id=keep_id):
         return Off(part, 0, b"")
     return Off(part, 0, id_)
+
+
+def _move_due(writer: Writer, part: bytes, stood: PartRow, moved: PartRow) -> None:
+    """Write a part's new row, and put it where it is due now."""
+    writer.remove("due", due_key(stood.queue, stood.due, part))
+    writer.replace("part", part, encode(moved))
+    if not writer.add("due", due_key(moved.queue, moved.due, part), b""):
+        raise ValueError(f"part {part.hex()} is due twice")
+
+
+def _cut_outcome(outcome: Outcome) -> Outcome:
+    """Return an outcome that a row can hold, whatever the peer said."""
+    if len(outcome.reason) + len(outcome.remote_mta) + len(outcome.diagnostic) < REASON_OCTETS // 4:
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        reason=cut(outcome.reason, REASON_OCTETS),
+        remote_mta=cut(outcome.remote_mta, REASON_OCTETS),
+        diagnostic=cut(outcome.diagnostic),
+    )
 
 
 def _drop_message(writer: Writer, id_: bytes, part: bytes, *, keep_id: bool) -> bool:

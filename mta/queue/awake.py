@@ -5,11 +5,9 @@ Plain records without behaviour; only `schedule` changes them.
 
 from collections import deque
 
-from mta.message import QueueName
+from mta.message import Hosts, QueueName
 
-__all__ = ["Hosts", "Known", "Path", "Queue", "Session"]
-
-Hosts = tuple[tuple[str, int], ...]
+__all__ = ["Known", "Path", "Queue", "Session"]
 
 
 class Queue:

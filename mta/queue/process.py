@@ -15,6 +15,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 import msgspec
 
@@ -29,7 +30,6 @@ from mta.link import (
     Kind,
     Leases,
     Note,
-    Refused,
     Resolved,
     Settle,
     Settled,
@@ -40,11 +40,12 @@ from mta.link import (
 )
 from mta.queue.batch import Batch, Done, Due
 from mta.queue.clock import Clock
+from mta.queue.guest import Guest
 from mta.queue.plans import Plans
 from mta.queue.retry import next_attempt
 from mta.queue.schedule import Schedule
 from mta.queue.workers import Worker, Workers
-from mta.reply import REPLY_451_QUEUE_SILENT, Reply
+from mta.reply import REPLY_451_QUEUE_SILENT
 from mta.report import ChildDied, Event, Fault, Started, Stopped
 from mta.report import encode as encode_event
 from mta.store import StorageFull, StoreError, Writer
@@ -61,20 +62,8 @@ TURN_S = 0.5
 BEFORE_HELLO = (Kind.HELLO, Kind.ASK)
 
 
-class Guest:
-    """A connection and the worker behind it, once it has said HELLO."""
-
-    __slots__ = ("connection", "is_all", "role", "worker")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.worker: Worker | None = None
-        self.role = ""
-        self.is_all = True
-
-
 class QueueProcess:
-    """Everything the queue process does. `stop` may be called from a signal handler."""
+    """Everything the queue process does, until a signal is seen on `wakeup`."""
 
     def __init__(self, child: Child, writer: Writer, wakeup: socket.socket) -> None:
         if child.link is None or child.outbox is None:
@@ -89,7 +78,7 @@ class QueueProcess:
         self._batch = Batch(writer)
         self._workers = Workers({key for key, _ in writer.look("gone", b"", 1_000_000)})
         path = self._config.path
-        self._schedule = Schedule(path.connections, path.window_start, "local")
+        self._schedule = Schedule(path.connections, path.window_start)
         self._plans = Plans(self._schedule, writer, self._workers)
         self._epoll = select.epoll()
         self._buffer = memoryview(bytearray(READ_OCTETS))
@@ -104,6 +93,7 @@ class QueueProcess:
         self._on: dict[int, Callable[[Guest, bytes], None]] = {
             Kind.HELLO: self._on_hello,
             Kind.READY: self._on_ready,
+            Kind.LEAVE: self._on_leave,
             Kind.PUT: self._on_put,
             Kind.SETTLE: self._on_settle,
             Kind.CLOSED: self._on_closed,
@@ -127,7 +117,7 @@ class QueueProcess:
         }
         for fd in special:
             self._epoll.register(fd, select.EPOLLIN)
-        self._tell(Started(self._clock.now_ms(), b"", "", self._config.hostname, "0.1.0"))
+        self._tell(Started(self._clock.now_ms(), b"", "", self._config.hostname, version("posthaste-mta")))
         self._child.tell("ready")
         while not self._is_over():
             waiting: list[Guest] = []
@@ -207,8 +197,7 @@ class QueueProcess:
             done = self._batch.commit(now, self._workers.repeatable, keep_all_ids=not self._workers.have_checked_in)
         except StoreError:
             for guest, put in zip(self._putters, self._batch.refuse_all(), strict=True):
-                refused = Refused(put.head.id, *_terms(REPLY_451_QUEUE_SILENT))
-                guest.connection.send(frame(Kind.REFUSED, refused))
+                guest.say_refused(put.head.id, REPLY_451_QUEUE_SILENT)
             for guest in list(self._guests.values()):
                 self._flush(guest)
             raise
@@ -218,10 +207,14 @@ class QueueProcess:
         self._plans.off(done.off, now)
         self._plans.slept(done.wakes)
         for settlement in done.failed:
-            # Its row is as it was; it is not tried again before the next start, when somebody has looked at the fault.
-            self._schedule.settled(settlement.part, 0, now)
+            if settlement.results:
+                self._batch.settle(Due(msgspec.structs.replace(settlement, results=()), 0))
+            else:
+                # Not even set aside: nobody tries it before the next start, when somebody has looked at the fault.
+                self._schedule.settled(settlement.part, 0, now)
 
     def _say(self, done: Done) -> None:
+        """Answer each frame; on one connection in the order in which they came, for workers count the answers."""
         stored: dict[Guest, list[bytes]] = {}
         for guest, (put, reply) in zip(self._putters, done.answers, strict=True):
             if guest.worker is None:
@@ -229,10 +222,11 @@ class QueueProcess:
             if reply is None:
                 stored.setdefault(guest, []).append(put.head.id)
             else:
-                guest.connection.send(frame(Kind.REFUSED, Refused(put.head.id, *_terms(reply))))
+                guest.say_stored(stored.pop(guest, []))
+                guest.say_refused(put.head.id, reply)
             self._workers.answered(guest.worker, put.head.id)
         for guest, ids in stored.items():
-            guest.connection.send(frame(Kind.STORED, b"".join(ids)))
+            guest.say_stored(ids)
         for guest in set(self._settlers):
             guest.connection.send(frame(Kind.SETTLED, Settled(self._settlers.count(guest))))
         self._putters, self._settlers = [], []
@@ -257,6 +251,8 @@ class QueueProcess:
                 self._bury()
             elif word == "died":
                 name, pid, status = rest
+                # A reader that died inside a transaction would keep every page freed since.
+                self._writer.forget_dead_readers()
                 self._tell(ChildDied(self._clock.now_ms(), b"", "", name, pid, status))
 
     def _hear_report(self) -> None:
@@ -340,24 +336,30 @@ class QueueProcess:
         guest.connection.send(frame(Kind.WELCOME, Welcome(self._writer.node, incarnation)))
 
     def _on_ready(self, guest: Guest, _payload: bytes) -> None:
-        worker = _worker(guest)
+        worker = guest.known
         if self._batch.has_messages or self._batch.has_settlements:
             # What it said again must be in the tables before they are read: a part would be delivered twice.
             self._commit()
         self._workers.ready(worker, guest.role)
         if worker.is_ready:
-            self._schedule.worker_joined(worker.incarnation)
+            if not worker.is_leaving:
+                self._schedule.worker_joined(worker.incarnation)
             self._forget_ids()
+
+    def _on_leave(self, guest: Guest, _payload: bytes) -> None:
+        worker = guest.known
+        worker.is_leaving = True
+        self._schedule.worker_leaves(worker.incarnation)
 
     def _on_put(self, guest: Guest, payload: bytes) -> None:
         put = read_put(payload)
-        self._confirmed(_worker(guest), put.confirmed)
+        self._confirmed(guest.known, put.confirmed)
         self._batch.put(put)
         self._putters.append(guest)
 
     def _on_settle(self, guest: Guest, payload: bytes) -> None:
         settle = self._settle(payload)
-        self._confirmed(_worker(guest), settle.confirmed)
+        self._confirmed(guest.known, settle.confirmed)
         now = self._clock.now_ms()
         for settlement in settle.settlements:
             next_at = next_attempt(self._config.retry, settlement.attempt + 1, now, random.random())
@@ -383,13 +385,3 @@ class QueueProcess:
 
     def _on_ask(self, guest: Guest, _payload: bytes) -> None:
         guest.connection.send(frame(Kind.LEASES, Leases(tuple(self._schedule.leased()))))
-
-
-def _worker(guest: Guest) -> Worker:
-    if guest.worker is None:
-        raise ValueError("a frame came before HELLO")
-    return guest.worker
-
-
-def _terms(reply: Reply) -> tuple[int, str, str]:
-    return reply.code, reply.enhanced, reply.text

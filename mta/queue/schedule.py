@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mta.message import QueueName
-from mta.queue.awake import Hosts, Known, Path, Queue, Session
+from mta.message import LOCAL_SITE, Hosts, QueueName
+from mta.queue.awake import Known, Path, Queue, Session
 
 __all__ = ["READ_PARTS", "Grant", "Question", "Schedule"]
 
@@ -56,13 +56,12 @@ class Schedule:
     """All of the queue process's plans.
 
     A path may have `connections` sessions, of which `window_start` may be new ones that have not shown yet that they
-    work. The site named `local_site` has one session a worker instead.
+    work. LOCAL_SITE has one session a worker instead.
     """
 
-    def __init__(self, connections: int, window_start: int, local_site: str) -> None:
+    def __init__(self, connections: int, window_start: int) -> None:
         self._connections = connections
         self._window_start = window_start
-        self._local_site = local_site
         self._queues: dict[int, Queue] = {}
         self._paths: dict[str, Path] = {}
         self._known: dict[bytes, Known] = {}
@@ -178,8 +177,12 @@ class Schedule:
         """A worker may be given sessions."""
         self._workers.setdefault(worker, 0)
 
+    def worker_leaves(self, worker: int) -> None:
+        """A worker is about to end: it ends its sessions by itself, and gets nothing new."""
+        self._workers.pop(worker, None)
+
     def worker_gone(self, worker: int) -> None:
-        """A worker is dead: its sessions are over."""
+        """A worker is dead, or says what it has from the start: its sessions are over."""
         self._workers.pop(worker, None)
         for session in [s for s in self._sessions.values() if s.worker == worker]:
             self.closed(session.number)
@@ -321,7 +324,11 @@ class Schedule:
     def _fill(self, path: Path, now: int) -> dict[Session, list[bytes]]:
         """Give each ready part of a path to the session with the least work, until none has room."""
         given: dict[Session, list[bytes]] = {}
-        room = [(len(s.parts), s.number, s) for s in path.sessions.values() if len(s.parts) < s.depth]
+        room = [
+            (len(s.parts), s.number, s)
+            for s in path.sessions.values()
+            if len(s.parts) < s.depth and s.worker in self._workers
+        ]
         heapq.heapify(room)
         while path.turns:
             if not room or room[0][0] >= OPEN_AT_PARTS:
@@ -353,7 +360,7 @@ class Schedule:
         """Grant a new session on a path to the worker with the fewest, if the path may have one more."""
         sessions = path.sessions.values()
         candidates = list(self._workers)
-        if path.site == self._local_site:
+        if path.site == LOCAL_SITE:
             taken = {session.worker for session in sessions}
             candidates = [worker for worker in candidates if worker not in taken]
         else:

@@ -26,6 +26,7 @@ class Worker:
         self.unconfirmed: deque[bytes] = deque()
         self.n_confirmed = 0
         self.doubtful: set[bytes] = set()
+        self.is_leaving = False
 
     @property
     def is_ready(self) -> bool:
@@ -95,7 +96,7 @@ class Workers:
         dead = [worker for worker in self._known.values() if worker.pid not in self._listed and not worker.ends]
         for worker in dead:
             del self._known[worker.incarnation]
-            self.repeatable.difference_update(worker.unconfirmed)
+            self.repeatable.difference_update(worker.unconfirmed, worker.doubtful)
         return dead
 
     @property

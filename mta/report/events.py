@@ -5,12 +5,15 @@ segment file by `mta: report`, which renders it with `to_json`. INTERFACES pins 
 order. `at` and every other `*_at` are milliseconds since 1970, 0 for none; `id` is 16 bytes, b"" for none.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple, get_args, get_type_hints
 
 import msgspec
+
+from mta.message import DIAGNOSTIC_OCTETS
 
 __all__ = [
     "FATES",
@@ -34,8 +37,8 @@ __all__ = [
     "to_json",
 ]
 
-# INTERFACES: diagnostics are cut at 1,000 octets, addresses never.
-DIAGNOSTIC_OCTETS = 1000
+# DEL and the C1 controls in UTF-8: JSON lets them stand, and some terminals obey them.
+CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -104,7 +107,7 @@ class Rejected(Base, frozen=True, tag="rejected"):
 
 
 class ConnectionClosed(Base, frozen=True, tag="connection_closed"):
-    """A client's connection ended; `reason` is quit, lost, timeout, errors or shutdown."""
+    """A client's connection ended; `reason` is quit, lost, timeout, errors, refused, fault or shutdown."""
 
     client: str
     helo: str
@@ -217,6 +220,8 @@ _encode_json = msgspec.json.Encoder().encode
 def to_json(seq: int, event: Event) -> bytes:
     """Return one JSON line without its line end: seq, at, event, id, tenant, then the event's own fields.
 
+    No octet in it is a control character, whatever a client or a peer said.
+
     Raises ValueError, OverflowError or OSError for a time outside the years 1 to 9999; anything else is a bug.
     """
     row, tag, ids, times = _SHAPES[type(event)]
@@ -226,4 +231,9 @@ def to_json(seq: int, event: Event) -> bytes:
         values[place] = values[place].hex()
     for place in times:
         values[place] = rfc3339(values[place])
-    return _encode_json(row(*values))
+    line = _encode_json(row(*values))
+    return CONTROL.sub(_escape, line) if b"\xc2" in line or b"\x7f" in line else line
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return b"\\u00%02x" % found[0][-1]

@@ -6,7 +6,6 @@ Called by the master after the fork; ends in order on SIGTERM or when the master
 """
 
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -34,9 +33,8 @@ def main(child: Child) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     config = child.config
-    directory = config.events.directory or os.path.join(config.data_dir, "events")
     try:
-        writer = SegmentWriter(directory, config.events.segment_octets, config.events.keep_s)
+        writer = SegmentWriter(config.events.directory, config.events.segment_octets, config.events.keep_s)
     except StartError as error:
         _say(str(error))
         return 1
@@ -85,8 +83,9 @@ class _Loop:
     def _round(self) -> int:
         """Carry one batch over; return how many events it had."""
         if self._reader is None:
+            config = self._child.config
             try:
-                self._reader = Reader(self._child.config.data_dir)
+                self._reader = Reader(config.data_dir, config.queue.map_octets)
             except FileNotFoundError:
                 return 0
             self._look_back(self._reader)

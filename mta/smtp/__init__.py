@@ -3,9 +3,10 @@
 `Session` is the server's side of a connection, driven by `accept`. The client's side is in `client`.
 """
 
-from mta.smtp.address import NULL_PATH, parse_mailbox
-from mta.smtp.client import Client, Done, Letter, Over, Ready
+from mta.smtp.address import NULL_PATH
+from mta.smtp.client import Client
 from mta.smtp.events import Chunk, Data, Event, Hello, Mail, Message, Pause, Quit, Rcpt, Refused
+from mta.smtp.letter import Done, Letter, Over, Ready
 from mta.smtp.received import DateStamp, received_field
 from mta.smtp.replies import REPLY_354_GO_AHEAD
 from mta.smtp.session import Session
@@ -32,6 +33,5 @@ __all__ = [
     "Refused",
     "Session",
     "State",
-    "parse_mailbox",
     "received_field",
 ]

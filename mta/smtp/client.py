@@ -15,63 +15,24 @@ import enum
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
 import msgspec
 
 from mta._fast import DotStuffer, ReplyReader
 from mta.config import Deliver
-from mta.message import Outcome, Status
+from mta.message import DIAGNOSTIC_OCTETS, Outcome, Status
+from mta.smtp.letter import Done, L, Over, Ready
 
-__all__ = ["Client", "Done", "Letter", "Over", "Ready"]
+__all__ = ["Client"]
 
-DIAGNOSTIC_OCTETS = 1000
 # RFC 1870 s3: at most 20 digits; longer ones are noise, and int() refuses thousands of them with an exception.
 SIZE = re.compile(r"[0-9]{1,20}\Z")
+# What a terminal may obey when somebody reads it there; a reply of several lines keeps its line ends.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 # RFC 2034 s4, RFC 3463 s2.
 ENHANCED = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|\Z)")
-
-
-class Letter(Protocol):
-    """What the client must know of a mail; `mta.deliver.Job` is one, its fields are explained there."""
-
-    @property
-    def sender(self) -> str: ...
-    @property
-    def recipients(self) -> tuple[tuple[int, str], ...]: ...
-    @property
-    def octets(self) -> int: ...
-    @property
-    def has_8bit(self) -> bool: ...
-    @property
-    def utf8(self) -> bool: ...
-    @property
-    def read(self) -> Callable[[], bytes]: ...
-
-
-L = TypeVar("L", bound=Letter)
-
-
-class Ready(msgspec.Struct, frozen=True, gc=False):
-    """The peer greeted us and answered EHLO or HELO: letters go out from now on."""
-
-
-class Done(msgspec.Struct, Generic[L], frozen=True):
-    """One letter was worked off: (recipient number, outcome) for each of its recipients."""
-
-    letter: L
-    outcomes: list[tuple[int, Outcome]]
-
-
-class Over(msgspec.Struct, Generic[L], frozen=True):
-    """The session ended, told once and last. `left` were not started, `outcome` says why it ended.
-
-    Before `Ready` it is the host that failed, and nothing was learned about any letter.
-    """
-
-    outcome: Outcome
-    left: list[L]
 
 
 class Step(enum.IntEnum):
@@ -315,8 +276,15 @@ class Client(Generic[L]):
             self._needs_rset = head.refusal is None
             self._settle(self._refusal("bounced", code, text, "DATA"))
         elif head.accepted and head.refusal is None:
+            try:
+                content = head.letter.read()
+            except Exception as error:
+                # Whatever keeps one message from being read is its own trouble. After 354 the peer takes what we say
+                # for mail: to hang up is the only way not to send any.
+                self._end(Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", ""))
+                return
             stuffer = DotStuffer()
-            self._output.append(stuffer.feed(head.letter.read()))
+            self._output.append(stuffer.feed(content))
             self._output.append(stuffer.end())
             self._expected.append(Step.DOT)
         else:
@@ -370,7 +338,7 @@ class Client(Generic[L]):
             found = ENHANCED.match(text)
             # RFC 2034 s4: the class must be the reply's own.
             enhanced = found[0].decode() if found and int(found[1]) == code // 100 else f"{code // 100}.0.0"
-        diagnostic = text.decode("utf-8", "replace")
+        diagnostic = CONTROL.sub("\ufffd", text.decode("utf-8", "replace"))
         if len(diagnostic) * 4 > DIAGNOSTIC_OCTETS:
             diagnostic = diagnostic.encode()[:DIAGNOSTIC_OCTETS].decode("utf-8", "ignore")
         return Outcome(status, code, enhanced, reason, self._remote_mta, diagnostic)

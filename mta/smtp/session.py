@@ -18,10 +18,11 @@ import re
 from collections.abc import Callable
 
 from mta._fast import BAD_LINE, UNKNOWN, find_line, split_command
+from mta.address import canonical_literal
 from mta.config import Limits
 from mta.message import Address
 from mta.reply import REPLY_250_OK, Reply, printable
-from mta.smtp.address import canonical_literal, parse_forward_path, parse_reverse_path
+from mta.smtp.address import parse_forward_path, parse_reverse_path
 from mta.smtp.body import Body
 from mta.smtp.events import Chunk, Data, Event, Hello, Mail, Message, Pause, Quit, Rcpt, Refused
 from mta.smtp.params import parse_mail_params, parse_rcpt_params
@@ -126,11 +127,6 @@ class Session:
         self._body: Body | None = None
         if self.state in (State.MAIL, State.RCPT, State.DATA):
             self.state = State.READY
-
-    @property
-    def has_sender(self) -> bool:
-        """True while a transaction is open, the null reverse-path included."""
-        return self.sender is not None
 
     @property
     def protocol(self) -> str:

@@ -15,11 +15,12 @@ from mta.store.codec import (
     encode,
 )
 from mta.store.keys import due_key, due_of, message_of, number, number_key, part_name, recipient_key, wake_key
-from mta.store.reader import Leased, Queued, Reader
+from mta.store.reader import READ_ERRORS, Leased, Queued, Reader
 from mta.store.writer import StorageFull, StoreError, Writer
 
 __all__ = [
     "EIGHT_BIT",
+    "READ_ERRORS",
     "UTF8",
     "CounterRow",
     "Leased",

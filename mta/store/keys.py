@@ -6,7 +6,6 @@ Numbers in keys are big endian, so that LMDB's order is theirs. A part is named 
     part         id 16 · part 2
     recipient    id 16 · part 2 · number 2
     body         extent 8 · chunk 2
-    extent       extent 8                       only while more than one message shares it
     queue        number 8
     queue_name   digest 20 of the name          names may be longer than LMDB's 511 octets
     due          queue 8 · due ms 8 · id 16 · part 2

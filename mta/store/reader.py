@@ -27,9 +27,10 @@ from mta.store.codec import (
 from mta.store.keys import TABLES, body_key, message_of, number, number_key, part_name, recipient_key
 from mta.store.writer import MAX_TABLES
 
-__all__ = ["Leased", "Queued", "Reader"]
+__all__ = ["READ_ERRORS", "Leased", "Queued", "Reader"]
 
-ANY_MAP_OCTETS = 1 << 40
+READ_ERRORS = (lmdb.Error, OSError, LookupError, msgspec.MsgspecError)
+"""What any method of Reader may raise: the environment or a row is not readable, not there, or not whole."""
 
 
 class Leased(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Queued(msgspec.Struct, frozen=True):
 class Reader:
     """A read-only view of `data_dir/queue`."""
 
-    def __init__(self, data_dir: str, map_octets: int = ANY_MAP_OCTETS) -> None:
+    def __init__(self, data_dir: str, map_octets: int) -> None:
         """Open the environment. Raises FileNotFoundError while the queue process has not made it yet."""
         path = Path(data_dir, "queue")
         try:
@@ -82,18 +83,22 @@ class Reader:
         """Close the environment."""
         self._env.close()
 
-    def leased(self, parts: list[bytes]) -> list[Leased | None]:
-        """Return what is known of each part, None for one that is not there any more."""
-        with self._env.begin() as txn:
-            return [self._leased(txn, part) for part in parts]
+    def leased(self, part: bytes) -> Leased | None:
+        """Return what is known of a part, None if it is not there any more.
 
-    def _leased(self, txn: lmdb.Transaction, part: bytes) -> Leased | None:
-        message = txn.get(message_of(part), db=self._table["message"])
-        row = txn.get(part, db=self._table["part"])
-        if message is None or row is None:
-            return None
-        recipients = tuple((number, row.address) for number, row in self._recipients(txn, part))
-        return Leased(part, decode_part(row).attempt, decode_message(message), recipients)
+        Raises msgspec.MsgspecError for a row that cannot be decoded, LookupError for one that is missing.
+        """
+        with self._env.begin() as txn:
+            row = txn.get(part, db=self._table["part"])
+            if row is None:
+                return None
+            message = txn.get(message_of(part), db=self._table["message"])
+            if message is None:
+                raise LookupError(f"part {part.hex()} has no message")
+            recipients = tuple((number, row.address) for number, row in self._recipients(txn, part))
+            if not recipients:
+                raise LookupError(f"part {part.hex()} has no recipients")
+            return Leased(part, decode_part(row).attempt, decode_message(message), recipients)
 
     def _recipients(self, txn: lmdb.Transaction, part: bytes) -> Iterator[tuple[int, RecipientRow]]:
         for key, value in self._from(txn, "recipient", recipient_key(part, 0)):

@@ -30,7 +30,6 @@ __all__ = ["MAX_TABLES", "StorageFull", "StoreError", "Writer"]
 
 SCHEMA = 1
 MAX_TABLES = 32
-# A body is at most 65,536 chunks, about 132 MB: far above any message this server takes.
 MAX_READERS = 1024
 
 
@@ -70,7 +69,7 @@ class Writer:
         self._chunks: list[tuple[bytes, bytes]] = []
         self._events: list[tuple[bytes, bytes]] = []
         self._dirty: set[str] = set()
-        self._env.reader_check()
+        self.forget_dead_readers()
 
     def _load(self, txn: lmdb.Transaction) -> None:
         """Read the numbers that live in RAM between transactions; write them where the environment is new."""
@@ -152,6 +151,10 @@ class Writer:
         """Return the committed value under `key`, or None; no transaction is needed."""
         with self._env.begin() as txn:
             return txn.get(key, db=self._table[table])
+
+    def forget_dead_readers(self) -> None:
+        """Free the reader slots of processes that are gone, and with them the pages they held."""
+        self._env.reader_check()
 
     def close(self) -> None:
         """Close the environment; no transaction may be open."""

@@ -9,23 +9,20 @@ from functools import partial
 
 import msgspec
 
-from mta.deliver import Courier, Hosts, Job
+from mta.deliver import Courier, Job, Router
 from mta.link import Lease, QueueLink, Resolve, Resolved, Settlement
-from mta.message import Outcome
-from mta.report import cut
-from mta.store import EIGHT_BIT, UTF8, Leased, Reader
+from mta.message import Hosts, Outcome, now_ms
+from mta.report import Fault, cut
+from mta.report import encode as encode_event
+from mta.store import EIGHT_BIT, UTF8, Reader
 
-__all__ = ["CourierMaker", "Dispatch", "FindSite"]
+__all__ = ["CourierMaker", "Dispatch"]
 
 # A static route changes by reload only, and a reload makes new workers; this only bounds how long a mistake lives.
 ROUTE_TTL_S = 3600.0
-# What a row of the queue can hold of a peer's words; the rest of the diagnostic is cut by the queue process.
-REASON_OCTETS = 250
 
 CourierMaker = Callable[[int, str, Hosts, "Dispatch"], Courier]
 """(session number, site, hosts, who to report to)."""
-FindSite = Callable[[str, str], tuple[str, Hosts]]
-"""(domain, route) to (site, hosts)."""
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -39,11 +36,11 @@ class Held(msgspec.Struct, frozen=True):
 class Dispatch:
     """Implements the link's Tasks and the couriers' Report."""
 
-    def __init__(self, link: QueueLink, reader: Reader, make_courier: CourierMaker, find_site: FindSite) -> None:
+    def __init__(self, link: QueueLink, reader: Reader, make_courier: CourierMaker, router: Router) -> None:
         self._link = link
         self._reader = reader
         self._make_courier = make_courier
-        self._find_site = find_site
+        self._router = router
         self._couriers: dict[int, Courier] = {}
         self._sites: dict[int, str] = {}
         self._held: dict[bytes, Held] = {}
@@ -56,14 +53,7 @@ class Dispatch:
         courier = self._couriers.get(lease.session)
         if courier is None and not lease.opens:
             return
-        jobs: list[Job] = []
-        for part, leased in zip(lease.parts, self._reader.leased(list(lease.parts)), strict=True):
-            if leased is None:
-                self._link.settle(Settlement(part, 0, 0, "", ()))
-            else:
-                message = leased.message
-                self._held[part] = Held(lease.session, message.received_at, message.tenant)
-                jobs.append(self._job(leased))
+        jobs = [job for part in lease.parts if (job := self._job(lease.session, part)) is not None]
         if courier is None:
             if self._is_draining:
                 self.closed(lease.session, jobs)
@@ -75,8 +65,8 @@ class Dispatch:
 
     def resolve(self, question: Resolve) -> None:
         """Say where a domain goes."""
-        site, hosts = self._find_site(question.domain, question.route)
-        self._link.resolved(Resolved(question.domain, question.route, site, hosts, ROUTE_TTL_S))
+        site = self._router.resolve(question.domain, question.route)
+        self._link.resolved(Resolved(question.domain, question.route, site.name, site.hosts, ROUTE_TTL_S))
 
     def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
         """Say what the queue process would otherwise forget when it starts again."""
@@ -91,7 +81,7 @@ class Dispatch:
         if held is None:
             return
         addresses = dict(job.recipients)
-        results = tuple((number, addresses[number], _trimmed(outcome)) for number, outcome in outcomes)
+        results = tuple((number, addresses[number], outcome) for number, outcome in outcomes)
         self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results))
 
     def closed(self, session: int, left: Sequence[Job]) -> None:
@@ -113,6 +103,7 @@ class Dispatch:
     def drain(self) -> None:
         """Finish what is under way and give back the rest."""
         self._is_draining = True
+        self._link.leave()
         for courier in list(self._couriers.values()):
             courier.close()
 
@@ -124,10 +115,21 @@ class Dispatch:
 
     # Inside
 
-    def _job(self, leased: Leased) -> Job:
+    def _job(self, session: int, part: bytes) -> Job | None:
+        """Read a part; None when it cannot be delivered: the queue process hears of that."""
+        try:
+            leased = self._reader.leased(part)
+        except (LookupError, msgspec.MsgspecError) as problem:
+            detail = f"{type(problem).__name__}: {problem}"
+            self._link.fault(encode_event(Fault(now_ms(), part[:16], "", "queue", cut(detail))))
+            leased = None
+        if leased is None:
+            self._link.settle(Settlement(part, 0, 0, "", ()))
+            return None
         message = leased.message
+        self._held[part] = Held(session, message.received_at, message.tenant)
         return Job(
-            leased.part,
+            part,
             leased.attempt,
             message.sender,
             leased.recipients,
@@ -136,15 +138,3 @@ class Dispatch:
             bool(message.flags & UTF8),
             partial(self._reader.content, message.extents),
         )
-
-
-def _trimmed(outcome: Outcome) -> Outcome:
-    """Return the outcome cut to what a row of the queue can hold."""
-    if len(outcome.reason) + len(outcome.remote_mta) + len(outcome.diagnostic) <= REASON_OCTETS:
-        return outcome
-    return msgspec.structs.replace(
-        outcome,
-        reason=cut(outcome.reason, REASON_OCTETS),
-        remote_mta=cut(outcome.remote_mta, REASON_OCTETS),
-        diagnostic=cut(outcome.diagnostic),
-    )

@@ -8,17 +8,21 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 import uvloop
 
 from mta.accept import Service
 from mta.child import BEAT_S, ORPHAN_S, Child
-from mta.deliver import Courier, Hosts, MaildirCourier, MaildirWriter, RemoteCourier, RemoteSettings, Router
+from mta.deliver import Courier, MaildirCourier, MaildirWriter, RemoteCourier, RemoteSettings, Router
 from mta.link import QueueLink
+from mta.message import LOCAL_SITE, Hosts, now_ms
 from mta.policy import Mailboxes
+from mta.report import Fault, cut
+from mta.report import encode as encode_event
 from mta.store import Reader
-from mta.worker.dispatch import CourierMaker, Dispatch, FindSite
+from mta.worker.dispatch import CourierMaker, Dispatch
 
 __all__ = ["main"]
 
@@ -49,16 +53,16 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(child.control.fileno(), self._hear)
         pulse = loop.create_task(self._beat())
-        link = QueueLink(config.data_dir, child.number, os.getpid(), config.queue.grace_s, loop)
+        link = self._link = QueueLink(config.data_dir, child.number, os.getpid(), config.queue.grace_s, loop)
         maildirs = MaildirWriter(Mailboxes(config.local), config.hostname)
-        dispatch = Dispatch(link, await self._open_reader(), self._courier_maker(maildirs), self._find_site())
-        ids = await link.start(dispatch)
-        service = Service(config, link, ids, loop)
-        await service.listen(child.listeners)
-        self._each_second = (link.give_up_old, service.sweep)
-        # What was made up to here lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        boot = loop.create_task(self._boot(maildirs))
+        stop = loop.create_task(self._stop.wait())
+        await asyncio.wait((boot, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not boot.done():
+            # The queue process is not there, and with it nothing to end in order.
+            boot.cancel()
+            return 0
+        service, dispatch = boot.result()
         child.tell("ready")
         await self._stop.wait()
         deadline = loop.time() + self._drain_s
@@ -73,26 +77,31 @@ class Worker:
         pulse.cancel()
         return 0
 
+    async def _boot(self, maildirs: MaildirWriter) -> tuple[Service, Dispatch]:
+        """Make everything, connect, listen."""
+        config = self._config
+        router = Router(config.local.domains, config.route)
+        dispatch = Dispatch(self._link, await self._open_reader(), self._courier_maker(maildirs), router)
+        ids = await self._link.start(dispatch)
+        service = Service(config, self._link, ids, asyncio.get_running_loop())
+        await service.listen(self._child.listeners)
+        self._each_second = (self._link.tend, service.sweep)
+        # What was made up to here lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        return service, dispatch
+
     def _courier_maker(self, maildirs: MaildirWriter) -> CourierMaker:
         config = self._config
         loop = asyncio.get_running_loop()
         settings = RemoteSettings(config.hostname, config.deliver, config.path)
 
         def make(session: int, site: str, hosts: Hosts, report: Dispatch) -> Courier:
-            if site == "local":
+            if site == LOCAL_SITE:
                 return MaildirCourier(session, maildirs, report, loop, config.path.idle_s)
             return RemoteCourier(session, hosts, report, settings, loop)
 
         return make
-
-    def _find_site(self) -> FindSite:
-        router = Router(self._config.local.domains, self._config.route)
-
-        def find(domain: str, route: str) -> tuple[str, Hosts]:
-            site = router.resolve(domain, route)
-            return site.name, site.hosts
-
-        return find
 
     async def _open_reader(self) -> Reader:
         """Wait for the queue process to make the environment, if this is the first start of all."""
@@ -112,7 +121,10 @@ class Worker:
             self._child.tell("beat")
             await asyncio.sleep(BEAT_S)
             for task in self._each_second:
-                task()
+                try:
+                    task()
+                except Exception:
+                    self._link.fault(encode_event(Fault(now_ms(), b"", "", "worker", cut(traceback.format_exc()))))
 
     def _hear(self) -> None:
         if self._child.hear() is None:

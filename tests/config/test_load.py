@@ -12,6 +12,8 @@ import pytest
 from mta.config import Config, load
 from mta.config.rules import RULES
 from mta.errors import ConfigError
+from mta.message import Address
+from mta.policy import Mailboxes
 
 REQUIRED = 'hostname = "mx1.example.test"\ndata_dir = "/var/lib/posthaste"\n'
 LISTENER = "[[listener]]\n"
@@ -63,6 +65,40 @@ def test_load_domains_become_lowercase(write: Write) -> None:
     config = load(write(text))
     assert config.local.domains == ("a.test",)
     assert config.route[0].match == ".b.test"
+
+
+def test_load_domains_become_what_addresses_carry(write: Write) -> None:
+    local = '[local]\ndomains = ["[ipv6:2001:DB8:0::1]", "u\u0308.test"]\n'
+    config = load(write(REQUIRED + LISTENER + local + '[[route]]\nmatch = ".U\u0308.test"\nvia = "[::1]:25"\n'))
+    assert config.local.domains == ("[IPv6:2001:db8::1]", "\u00fc.test")
+    assert config.route[0].match == ".\u00fc.test"
+
+
+@pytest.mark.parametrize(
+    ("domains", "maildir", "n_problems"),
+    [
+        ('["a.test"]', "/m/{local}", 0),
+        ('["a.test", "A.TEST"]', "/m/{local}", 0),
+        ('["a.test", "b.test"]', "/m/{domain}/{local}", 0),
+        ('["a.test", "b.test"]', "/m/{local}", 1),
+    ],
+)
+def test_load_maildir_of_several_domains_needs_the_domain(
+    write: Write, domains: str, maildir: str, n_problems: int
+) -> None:
+    path = write(f'{REQUIRED}{LISTENER}[local]\ndomains = {domains}\nmaildir = "{maildir}"\n')
+    said = "local.maildir: expected {domain} in it, for there are 2 local domains, got " + f'"{maildir}"'
+    assert (problems(path) if n_problems else load(path) and []) == [said] * n_problems
+
+
+def test_load_directory_with_braces_in_its_name_is_no_field(tmp_path: Path) -> None:
+    here = tmp_path / "{local}" / "{x"
+    here.mkdir(parents=True)
+    path = here / "mx.toml"
+    path.write_text(f'{REQUIRED}{LISTENER}[local]\nmaildir = "../m/{{local}}"\n')
+    mailboxes = Mailboxes(load(path).local)
+    assert mailboxes.path(Address("alice", "a.test", "")) == tmp_path / "{local}" / "m" / "alice"
+    assert mailboxes.root == tmp_path / "{local}" / "m"
 
 
 def test_load_integer_where_a_number_is_expected_is_one(write: Write) -> None:
@@ -122,6 +158,7 @@ def test_load_many_problems_says_all(write: Write) -> None:
         ("[process]\ndrain_s = -1", "process.drain_s: expected seconds, 0 or more, got -1"),
         ("[process]\nhang_s = 1", "process.hang_s: expected seconds, at least 2, got 1"),
         ("[dns]\ntimeout_s = 0", "dns.timeout_s: expected seconds, more than 0, got 0"),
+        ("[limits]\nrecipients = 10001", "limits.recipients: expected an integer, from 1 to 10000, got 10001"),
         ("[limits]\nreceived = 0", "limits.received: expected an integer, at least 1, got 0"),
         ("[workers]\ncount = -1", "workers.count: expected an integer, from 0 to 1024, got -1"),
         ("[retry]\nfactor = 0.9", "retry.factor: expected a number, at least 1, got 0.9"),
@@ -130,6 +167,10 @@ def test_load_many_problems_says_all(write: Write) -> None:
         (
             "[queue]\nmap_octets = 1024",
             "queue.map_octets: expected octets, at least 16 MiB (16777216) and below 140737488355328, got 1024",
+        ),
+        (
+            '[local]\npostmaster = "a..b@example.test"',
+            'local.postmaster: expected a mail address, or nothing, got "a..b@example.test"',
         ),
         # Routes: via has no default that could work.
         (
@@ -198,12 +239,12 @@ def test_load_one_problem_says_key_and_value(write: Write, text: str, problem: s
         ),
         (
             "local.domains",
-            ["a.test", "ä.test", "[192.0.2.1]"],
-            ["", "a@b", "*.a", ".a", "a_b.test", "192.0.2.1", "a b"],
+            ["a.test", "ä.test", "[192.0.2.1]", "[IPv6:2001:db8:0::1]", "a" * 63 + ".test"],
+            ["", "a@b", "*.a", ".a", "a_b.test", "192.0.2.1", "a b", "a..b", "[192.0.2.01]", ".".join(["a" * 61] * 4)],
         ),
         (
             "local.maildir",
-            ["/m/{local}", "/m/{domain}/{local}/x", "{local}"],
+            ["/m/{local}", "/m/{domain}/{local}/x", "{local}", "../m/{local}", "/m//{local}/./x/"],
             [
                 "",
                 "/m",
@@ -216,9 +257,22 @@ def test_load_one_problem_says_key_and_value(write: Write, text: str, problem: s
                 "/m/{local}\n",
                 "/m/{local.x}",
                 "/m/{{local}}",
+                "/m/{{x}}/{local}",
+                # ab@c and a@bc would share a folder.
+                "/m/{local}{domain}",
+                "/m/{local}@{domain}",
+                "/m/u-{local}",
+                "/m/{domain}/{local}.d",
+                # Nothing would be left of the field.
+                "/m/{local}/../x",
+                "/m/{domain}/../{local}",
             ],
         ),
-        ("local.postmaster", ["", "p@a.test"], ["p", "@a.test", "p@", "p q@a.test"]),
+        (
+            "local.postmaster",
+            ["", "p@a.test", '"p q"@a.test', "p@[192.0.2.1]"],
+            ["p", "@a.test", "p@", "p q@a.test", "a..b@example.test", ".a@a.test", "a" * 65 + "@a.test", "p@a..test"],
+        ),
         ("route.match", ["*", "a.test", ".a.test", "[192.0.2.1]"], ["", ".", "*.a", "..a", "a..b", ".[192.0.2.1]"]),
         (
             "route.via",

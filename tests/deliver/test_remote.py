@@ -9,8 +9,8 @@ import pytest
 import uvloop
 
 from mta.config import Deliver, Path
-from mta.deliver import Hosts, Job, RemoteCourier, RemoteSettings
-from mta.message import Outcome
+from mta.deliver import Job, RemoteCourier, RemoteSettings
+from mta.message import Hosts, Outcome
 
 BODY = b"Subject: x\r\n\r\n.dot\r\nend\r\n"
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -53,21 +53,28 @@ def test_remote_courier_peer_that_takes_a_long_mail_slowly_does_not_time_out() -
     uvloop.run(main())
 
 
-def test_remote_courier_body_that_cannot_be_read_defers_the_job() -> None:
+@pytest.mark.parametrize("problem", [LookupError("gone"), OSError(5, "no")])
+@pytest.mark.parametrize("offers", [(), ("PIPELINING",)])
+def test_remote_courier_body_that_cannot_be_read_defers_that_job_and_sends_nothing(
+    problem: Exception, offers: tuple[str, ...]
+) -> None:
     def missing() -> bytes:
-        raise KeyError("gone")
+        raise problem
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
+        faults: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
         gone = Job(job(0).part, 0, "a@x.example", job(0).recipients, 9, False, False, missing)
-        async with listening(Server()) as host:
+        server = Server(offers)
+        async with listening(server) as host:
             ledger = await run((host,), [gone, job(1)])
-        assert ledger.one().status == "deferred"
+        assert (ledger.one().status, ledger.one().enhanced) == ("deferred", "4.3.0")
+        assert ledger.one().reason.startswith("the message cannot be read")
         assert ledger.left == [job(1).part]
+        assert server.mails == []
+        assert faults == []
 
-    faults: list[BaseException] = []
     uvloop.run(main())
-    assert [type(fault) for fault in faults] == [KeyError]
 
 
 WORDS = [

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 import uvloop
 
-from mta.deliver import Hosts, Job
+from mta.deliver import Job
+from mta.message import Hosts
 from tests.deliver.test_remote import job, run
 from tests.harness import require_tool
 

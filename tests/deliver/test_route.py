@@ -1,15 +1,20 @@
 """Which next hop a domain gets."""
 
+from pathlib import Path
+
 import pytest
 
-from mta.config import Route
+from mta.address import parse_mailbox
+from mta.config import Route, load
 from mta.deliver import Router, Site
+from mta.message import LOCAL_SITE, Address
+from mta.policy import Policy
 
 ROUTES = (
     Route("exact.example", "[127.0.0.1]:2600"),
     Route(".example", "[::1]:25"),
     Route("late.example", "[127.0.0.9]:9"),
-    Route(".Deep.Test", "[Smart.Test]:587"),
+    Route(".deep.test", "[Smart.Test]:587"),
     Route("deep.test", "[127.0.0.2]:2"),
 )
 EVERYTHING = Route("*", "[127.0.0.3]:3")
@@ -20,13 +25,12 @@ EVERYTHING = Route("*", "[127.0.0.3]:3")
     [
         # Local domains come before everything.
         ("home.example", "", Site("local", ())),
-        ("HOME.Example", "[127.0.0.1]:1", Site("local", ())),
+        ("home.example", "[127.0.0.1]:1", Site("local", ())),
         # Then the next hop chosen at reception.
         ("exact.example", "[Relay.Test]:26", Site("[relay.test]:26", (("relay.test", 26),))),
         ("exact.example", "nonsense", Site("", ())),
-        # Then the first route that matches, whatever the case.
+        # Then the first route that matches.
         ("exact.example", "", Site("[127.0.0.1]:2600", (("127.0.0.1", 2600),))),
-        ("EXACT.EXAMPLE", "", Site("[127.0.0.1]:2600", (("127.0.0.1", 2600),))),
         ("other.example", "", Site("[::1]:25", (("::1", 25),))),
         ("a.b.example", "", Site("[::1]:25", (("::1", 25),))),
         ("late.example", "", Site("[::1]:25", (("::1", 25),))),
@@ -42,7 +46,7 @@ EVERYTHING = Route("*", "[127.0.0.3]:3")
     ],
 )
 def test_router_resolve_local_then_route_of_queue_then_first_match(domain: str, route: str, site: Site) -> None:
-    assert Router(["Home.example"], ROUTES).resolve(domain, route) == site
+    assert Router(["home.example"], ROUTES).resolve(domain, route) == site
 
 
 @pytest.mark.parametrize(
@@ -63,3 +67,43 @@ def test_router_several_matches_first_wins(routes: tuple[Route, ...], hosts: tup
 def test_router_malformed_next_hop_is_refused_when_built(via: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         Router([], [Route("*", via)])
+
+
+@pytest.mark.parametrize(
+    ("listed", "text"),
+    [
+        # Case, in either place.
+        ("Home.Example", "a@hOME.example"),
+        # Address literals have many spellings.
+        ("[IPv6:2001:db8:0::1]", "a@[ipv6:2001:DB8::0:1]"),
+        ("[192.0.2.1]", "a@[192.0.2.1]"),
+        # An umlaut is one character or two, and small or large.
+        ("u\u0308ber.test", "a@\u00fcber.test"),
+        ("\u00dcber.test", "a@u\u0308BER.test"),
+    ],
+)
+def test_router_what_policy_takes_as_local_never_leaves(listed: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "mta.toml"
+    path.write_text(
+        f'hostname = "mx.test"\ndata_dir = "d"\n[[listener]]\n[local]\ndomains = ["{listed}"]\ncreate = true\n'
+        'maildir = "m/{local}"\n[[route]]\nvia = "[127.0.0.1]:25"\n'
+    )
+    config = load(path)
+    recipient = parse_mailbox(text)
+    assert isinstance(recipient, Address)
+    assert Policy(config.relay, config.local).rcpt(recipient, False) == recipient
+    assert Router(config.local.domains, config.route).resolve(recipient.domain, "").name == LOCAL_SITE
+
+
+def test_router_route_for_a_domain_matches_any_spelling_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "mta.toml"
+    routes = [("[IPv6:2001:db8:0::1]", 1), (".u\u0308ber.test", 2), ("Exact.Test", 3)]
+    path.write_text(
+        'hostname = "mx.test"\ndata_dir = "d"\n[[listener]]\n'
+        + "".join(f'[[route]]\nmatch = "{match}"\nvia = "[127.0.0.1]:{port}"\n' for match, port in routes)
+    )
+    router = Router([], load(path).route)
+    for text, port in (("a@[IPv6:2001:DB8::1]", 1), ("a@x.\u00dcBER.test", 2), ("a@EXACT.test", 3)):
+        recipient = parse_mailbox(text)
+        assert isinstance(recipient, Address)
+        assert router.resolve(recipient.domain, "").hosts == (("127.0.0.1", port),)

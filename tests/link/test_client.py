@@ -200,20 +200,20 @@ def test_link_session_that_ends_while_the_link_is_made_again_is_told_before_read
     run(talk)
 
 
-def test_link_give_up_old_answers_451_and_a_late_answer_is_harmless(run: Run) -> None:
+def test_link_tend_answers_451_and_a_late_answer_is_harmless(run: Run) -> None:
     async def talk(peer: Peer, link: QueueLink, _orders: Orders) -> None:
         old, new = Answer(), Answer()
         link.put(head(1), [b"content"], old)
         await asyncio.sleep(0.06)
         link.put(head(2), [b"content"], new)
-        link.give_up_old()
+        link.tend()
         assert [reply.code for reply in old.heard if reply] == [451]
         assert not new.heard
         await until(lambda: len(peer.of(Kind.PUT)) == 2)
         peer.say("in", Kind.STORED, head(1).id + head(2).id)
         await until(lambda: new.heard)
         assert len(old.heard) == 1
-        link.give_up_old()
+        link.tend()
         assert new.heard == [None]
 
     run(talk)
@@ -233,14 +233,16 @@ def test_link_notes_past_a_thousand_a_second_are_dropped(run: Run) -> None:
     run(talk)
 
 
-def test_link_frame_of_an_unknown_kind_is_a_lost_link(run: Run) -> None:
+def test_link_frame_that_goes_wrong_is_told_and_costs_nothing_else(run: Run) -> None:
     async def talk(peer: Peer, link: QueueLink, _orders: Orders) -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
         answer = Answer()
         link.put(head(1), [], answer)
         await until(lambda: peer.of(Kind.PUT))
         peer.say("in", Kind.ASK, b"")
-        await peer.ready(since=2)
-        assert puts(peer.of(Kind.PUT, 2)) == [(1, 0, True)]
+        peer.say("out", Kind.LEASE, b"\xc1")
+        peer.say("in", Kind.STORED, head(1).id)
+        await until(lambda: answer.heard)
+        assert answer.heard == [None]
+        await until(lambda: len([e for note in peer.of(Kind.NOTE) for e in decoder(Note).decode(note).events]) == 2)
 
     run(talk)

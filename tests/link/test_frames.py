@@ -47,7 +47,7 @@ FRAMES: list[tuple[Kind, msgspec.Struct]] = [
     (Kind.LEASES, Leases((PART, PART))),
 ]
 # What carries octets as they are, or nothing.
-BARE = [(Kind.STORED, bytes(32)), (Kind.READY, b""), (Kind.ASK, b"")]
+BARE = [(Kind.STORED, bytes(32)), (Kind.READY, b""), (Kind.LEAVE, b""), (Kind.ASK, b"")]
 
 
 def read(wire: bytes, cut: Cut) -> list[tuple[int, bytes]]:

@@ -87,8 +87,10 @@ def test_mailboxes_path_never_leaves_its_folder(local: str, domain: str) -> None
     ("maildir", "path"),
     [
         ("/home/{local}/Maildir", "/home/alice/Maildir"),
-        ("/mail/{domain}.d/u-{local}", "/mail/local.test.d/u-alice"),
-        ("/mail/{local}@{domain}", "/mail/alice@local.test"),
+        ("/mail/{domain}/{local}/Maildir", "/mail/local.test/alice/Maildir"),
+        ("/mail/{local}/{domain}", "/mail/alice/local.test"),
+        # A directory with braces in its name, as `config.load` writes it.
+        ("/{{local}}/{local}", "/{local}/alice"),
     ],
 )
 def test_mailboxes_path_fills_in_anywhere(maildir: str, path: str) -> None:

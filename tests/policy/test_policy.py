@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from mta.address import parse_mailbox
 from mta.config import Local, Relay
 from mta.errors import ConfigError
 from mta.message import Address
 from mta.policy import REPLY_451_MAILBOXES, Policy
 from mta.reply import REPLY_550_NO_SUCH_USER, REPLY_554_RELAY_DENIED, Reply
-from mta.smtp import parse_mailbox
 
 RELAY = Relay(networks=("127.0.0.0/8", "::1/128", "192.0.2.0/24", "2001:db8::/32"))
 POSTMASTER = Address("postmaster", "", "postmaster")
@@ -26,7 +26,7 @@ def address(text: str) -> Address:
 def local(tmp_path: Path) -> Local:
     for mailbox in ("alice", "50%25off"):
         (tmp_path / "local.test" / mailbox).mkdir(parents=True)
-    return Local(domains=("local.test", "Second.TEST"), maildir=f"{tmp_path}/{{domain}}/{{local}}")
+    return Local(domains=("local.test", "second.test"), maildir=f"{tmp_path}/{{domain}}/{{local}}")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,11 @@ def test_policy_rcpt_mailbox_cannot_be_looked_up_is_451(tmp_path: Path) -> None:
 
 
 def test_policy_rcpt_literal_that_is_listed_is_local(tmp_path: Path) -> None:
-    local = Local(domains=("[192.0.2.1]", "[ipv6:2001:DB8:0::1]"), maildir=f"{tmp_path}/{{local}}", create=True)
+    local = Local(
+        domains=("[192.0.2.1]", "[IPv6:2001:db8::1]"), maildir=f"{tmp_path}/{{domain}}/{{local}}", create=True
+    )
     policy = Policy(RELAY, local)
-    for text in ("alice@[192.0.2.1]", "alice@[IPv6:2001:db8::1]"):
+    for text in ("alice@[192.0.2.1]", "alice@[ipv6:2001:DB8:0::1]"):
         assert policy.rcpt(address(text), False) == address(text)
     assert policy.rcpt(address("alice@[192.0.2.2]"), False) == REPLY_554_RELAY_DENIED
 

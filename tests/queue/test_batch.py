@@ -8,7 +8,7 @@ from mta.queue.awake import Queue
 from mta.queue.batch import Batch, Done, Due
 from mta.report import Bounced, Delivered, Fault
 from mta.report import encode as encode_event
-from mta.store import Writer, decode_queue, due_key, number, number_key
+from mta.store import Writer, decode_part, decode_queue, decode_recipient, due_key, due_of, number, number_key
 
 from .samples import T0, events, n_rows, name, part_of, put, settlement
 
@@ -84,13 +84,12 @@ def bad_settlement(kind: str) -> Due:
     results = {
         "missing recipient": ((5, "x@b.test", delivered),),
         "a number too large for its key": ((70_000, "x@b.test", delivered),),
-        "nobody": (),
-        "a row too long": ((0, "x@b.test", Outcome("deferred", 450, "", "", "", "d" * 3000)),),
+        "a row too long": ((0, "x" * 3000 + "@b.test", Outcome("deferred", 450, "", "", "", "")),),
     }[kind]
     return Due(msgspec.structs.replace(told, results=results), T0 + 9)
 
 
-@pytest.mark.parametrize("kind", ["missing recipient", "a number too large for its key", "nobody", "a row too long"])
+@pytest.mark.parametrize("kind", ["missing recipient", "a number too large for its key", "a row too long"])
 def test_batch_settlement_that_fails_costs_nobody_else(writer: Writer, kind: str) -> None:
     batch = Batch(writer)
     for n in (1, 2):
@@ -107,6 +106,36 @@ def test_batch_settlement_that_fails_costs_nobody_else(writer: Writer, kind: str
     assert n_rows(writer, "message", "recipient") == {"message": 2, "recipient": 2}
     assert len(faults(writer)) == 1
     assert sum(isinstance(event, Bounced) for event in events(writer)) == 1
+
+
+def test_batch_settlement_without_results_sets_the_part_aside(writer: Writer) -> None:
+    batch = Batch(writer)
+    batch.put(put(1, ("x@b.test",)))
+    commit(batch)
+    told = settlement(put(1, ("x@b.test",)), 0, "delivered")
+    batch.settle(Due(msgspec.structs.replace(told, attempt=7, results=()), 0))
+    done = commit(batch)
+    assert done.failed == []
+    assert [off.due for off in done.off] == [0]
+    (part, row) = writer.look("part", b"", 1)[0]
+    assert (decode_part(row).state, decode_part(row).attempt) == ("aside", 0)
+    # Its queue is there for it, and is not woken by it.
+    ((key, _),) = writer.look("due", b"", 9)
+    assert due_of(key)[1] == part
+    assert due_of(key)[0] > T0 * 1000
+
+
+def test_batch_diagnostic_of_any_length_fits_its_row(writer: Writer) -> None:
+    batch = Batch(writer)
+    batch.put(put(1, ("x@b.test",)))
+    commit(batch)
+    told = settlement(put(1, ("x@b.test",)), 0, "delivered")
+    long = ((0, "x@b.test", Outcome("deferred", 450, "", "r" * 3000, "m" * 3000, "\u00e9" * 3000)),)
+    batch.settle(Due(msgspec.structs.replace(told, results=long), T0 + 9))
+    assert commit(batch).failed == []
+    row = decode_recipient(writer.look("recipient", b"", 1)[0][1])
+    assert row.last is not None
+    assert (len(row.last.reason), len(row.last.remote_mta), len(row.last.diagnostic)) == (250, 250, 500)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +260,7 @@ def test_batch_part_whose_settlement_failed_does_not_hide_the_others_of_its_queu
     arrived = commit(batch).arrived[1]
     queue = Queue(arrived.queue, arrived.name)
     queue.read_from = due_key(queue.number, T0, part_of(good))
-    batch.settle(bad_settlement("nobody"))
+    batch.settle(bad_settlement("missing recipient"))
     batch.settle(Due(settlement(good, 0, "deferred"), T0 + 900))
     batch.sleep(queue)
     assert commit(batch).wakes == [T0 + 900]

@@ -34,7 +34,7 @@ class Desk:
         """Begin with nothing in RAM, as after a kill."""
         self.batch = Batch(self.writer)
         self.workers = Workers(set())
-        self.schedule = Schedule(20, 5, "local")
+        self.schedule = Schedule(20, 5)
         self.plans = Plans(self.schedule, self.writer, self.workers)
         self.connection = Connection(self.ours, memoryview(bytearray(65_536)))
         hello = Hello(1, "out", 1, 99, 7, (), ())

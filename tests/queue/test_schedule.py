@@ -23,7 +23,7 @@ def rows(queue: int, names: Iterable[bytes], due: int = T0 - 1) -> list[Row]:
 
 
 def made(connections: int = 20, window_start: int = 5, workers: int = 1) -> Schedule:
-    schedule = Schedule(connections, window_start, "local")
+    schedule = Schedule(connections, window_start)
     for worker in range(workers):
         schedule.worker_joined(worker)
     return schedule

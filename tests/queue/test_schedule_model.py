@@ -32,7 +32,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.small = patch.multiple(schedule_module, READ_PARTS=READ, READY_PARTS=READY)
         self.small.start()
-        self.schedule = Schedule(CONNECTIONS, 1, "local")
+        self.schedule = Schedule(CONNECTIONS, 1)
         self.now = T0
         self.n_parts = 0
         self.due: dict[bytes, bytes] = {}

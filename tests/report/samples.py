@@ -47,7 +47,7 @@ def read_all(directory: Path) -> list[int]:
 
 def config_of(data_dir: Path) -> Config:
     """Return a configuration whose events are in small segments."""
-    events = Events(segment_octets=SEGMENT_OCTETS)
+    events = Events(directory=str(data_dir / "events"), segment_octets=SEGMENT_OCTETS)
     return Config(hostname="mx.test", data_dir=str(data_dir), listener=(Listener(),), events=events)
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from mta.report import Deferred, Event, Fault, Received, decode, encode, rfc3339, to_json
+from mta.report import Deferred, Event, Fault, Received, Rejected, decode, encode, rfc3339, to_json
 
 ID = bytes(range(16))
 
@@ -63,3 +63,12 @@ def test_rfc3339_is_utc_with_milliseconds(ms: int, text: str) -> None:
 def test_to_json_time_out_of_reach_is_an_error_not_a_wrong_line() -> None:
     with pytest.raises((ValueError, OverflowError, OSError)):
         to_json(1, Fault(10**18, b"", "", "x", "y"))
+
+
+def test_to_json_holds_no_control_character_and_means_the_same() -> None:
+    text = "".join(map(chr, range(0xA1))) + "\u0100\u2028\U0001f4e8"
+    event = Rejected(1, ID, "t", text, text, "rcpt", text, text, 550, "5.1.1", text)
+    line = to_json(1, event)
+    assert not [c for c in line.decode() if c != "\u2028" and not c.isprintable() and c != "\xa0"]
+    row = json.loads(line)
+    assert (row["client"], row["helo"], row["sender"], row["recipient"], row["reason"]) == (text,) * 5

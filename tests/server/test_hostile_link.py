@@ -27,7 +27,7 @@ def put(id_: bytes = bytes(16), address: str = "b@sink.test", n_head: int = -1) 
     """Return a PUT; its head is announced with `n_head` octets, or truly."""
     part = PutPart(QueueName("default", "", 0, "sink.test", ""), 0, (address,))
     head = msgspec.msgpack.encode(PutHead(id_, "a@source.test", 0, 0, "default", "", 0, (part,), b"\x90"))
-    return frame(Kind.PUT, struct.pack("<II?", len(head) if n_head < 0 else n_head, 0, False) + head + b"x\r\n")
+    return frame(Kind.PUT, struct.pack("<IQ?", len(head) if n_head < 0 else n_head, 0, False) + head + b"x\r\n")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def knock(server: Server, *frames: bytes) -> bytes:
         [b"\xff" * 5],
         [b"\0" * 64],
         [struct.pack("<IB", 0xFFFFFFFF, Kind.HELLO)],
-        [struct.pack("<IB", 17 * 1024 * 1024 + 1, Kind.PUT) + b"x" * 100_000],
+        [struct.pack("<IB", 18 * 1024 * 1024 + 1, Kind.PUT) + b"x" * 100_000],
         [b"GET / HTTP/1.1\r\n\r\n"],
         # Kinds that nobody says, or not in this direction.
         [frame(Kind.STORED)],

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.address import canonical_literal, parse_mailbox
 from mta.message import Address
-from mta.smtp import NULL_PATH, parse_mailbox
-from mta.smtp.address import canonical_literal, parse_forward_path, parse_reverse_path
+from mta.smtp import NULL_PATH
+from mta.smtp.address import parse_forward_path, parse_reverse_path
 
 LOCAL_64 = "l" * 64
 LABEL_63 = "d" * 63

@@ -43,9 +43,9 @@ def test_session_events_carry_what_the_client_said() -> None:
     assert session.next_event() == Hello("Client.Example", True)
     session.answer(REPLY_250_OK)
     assert session.next_event() == Mail(NULL_PATH, 7, True, True)
-    assert not session.has_sender
+    assert session.sender is None
     session.answer(REPLY_250_OK)
-    assert session.has_sender
+    assert session.sender is not None
     assert session.next_event() == Rcpt(Address("X", "y.z", "X@Y.z"))
     session.answer(REPLY_250_OK, Address("other", "y.z", "other@y.z"))
     assert session.next_event() == Data()
@@ -129,7 +129,7 @@ def test_session_refused_hello_leaves_everything_as_it_was() -> None:
     for reply in (REPLY_250_OK, REPLY_250_OK, Reply(550, "5.7.1", "No")):
         session.next_event()
         session.answer(reply)
-    assert (session.state, session.helo, session.esmtp, session.has_sender) == (State.MAIL, "a", False, True)
+    assert (session.state, session.helo, session.esmtp, session.sender is None) == (State.MAIL, "a", False, False)
 
 
 def test_session_refused_is_told_with_stage_and_escaped_argument() -> None:
@@ -156,10 +156,10 @@ def test_session_refused_message_ends_chunks_and_keeps_the_envelope_until_told()
     refused = session.next_event()
     assert isinstance(refused, Refused)
     assert (refused.stage, refused.reply.code) == ("message", 552)
-    assert session.has_sender
+    assert session.sender is not None
     assert len(session.recipients) == 1
     assert session.next_event() is Pause.NEED_DATA
-    assert not session.has_sender
+    assert session.sender is None
     assert session.state is State.READY
 
 

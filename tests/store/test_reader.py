@@ -18,13 +18,14 @@ from mta.store import (
     part_name,
     recipient_key,
 )
+from tests.store.conftest import MAP_OCTETS
 
 NAME = QueueName("default", "", 0, "a.test", "")
 
 WATCH = """
 import sys
 from mta.store import Reader
-reader = Reader(sys.argv[1])
+reader = Reader(sys.argv[1], 1 << 30)
 for _ in sys.stdin:
     print(reader.n_messages(), len(reader.events(0, 100)), flush=True)
 """
@@ -47,10 +48,10 @@ def put(writer: Writer, id_: bytes, parts: tuple[tuple[str, ...], ...]) -> None:
 
 def test_reader_environment_that_is_missing_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no queue yet"):
-        Reader(str(tmp_path))
+        Reader(str(tmp_path), MAP_OCTETS)
     (tmp_path / "queue").mkdir()
     with pytest.raises(FileNotFoundError, match="no queue yet"):
-        Reader(str(tmp_path))
+        Reader(str(tmp_path), MAP_OCTETS)
 
 
 def test_reader_messages_are_whole_and_paged_oldest_first(writer: Writer, tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_reader_messages_are_whole_and_paged_oldest_first(writer: Writer, tmp_pa
         put(writer, id_, (("x@a.test", "y@a.test"), ("z@a.test",)))
     writer.commit()
     writer.close()
-    reader = Reader(str(tmp_path))
+    reader = Reader(str(tmp_path), MAP_OCTETS)
     assert [queued.id for queued in reader.page(b"", 10)] == sorted(ids)
     assert [queued.id for queued in reader.page(ids[1], 1)] == [ids[2]]
     queued = reader.queued(ids[0])
@@ -77,10 +78,10 @@ def test_reader_messages_are_whole_and_paged_oldest_first(writer: Writer, tmp_pa
         part_name(ids[2], 1),
         part_name(ids[0], 0),
     ]
-    known, unknown = reader.leased([part_name(ids[0], 1), part_name(bytes(16), 0)])
+    known = reader.leased(part_name(ids[0], 1))
     assert known is not None
     assert known.recipients == ((0, "z@a.test"),)
-    assert unknown is None
+    assert reader.leased(part_name(bytes(16), 0)) is None
     reader.close()
 
 
@@ -108,7 +109,7 @@ def test_reader_events_above_a_number_come_in_order(writer: Writer, tmp_path: Pa
         writer.add_event(b"%d" % n)
     writer.commit()
     writer.close()
-    reader = Reader(str(tmp_path))
+    reader = Reader(str(tmp_path), MAP_OCTETS)
     assert reader.events(0, 2) == [(1, b"0"), (2, b"1")]
     assert reader.events(3, 9) == [(4, b"3"), (5, b"4")]
     assert reader.events(5, 9) == []

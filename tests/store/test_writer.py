@@ -17,7 +17,7 @@ NAME = QueueName("default", "", 0, "a.test", "")
 def read(writer: Writer, tmp_path: Path, extents: tuple[tuple[int, int], ...]) -> bytes:
     """Return content as a reader sees it; one process can have the environment open once."""
     writer.close()
-    reader = Reader(str(tmp_path))
+    reader = Reader(str(tmp_path), MAP_OCTETS)
     try:
         return reader.content(extents)
     finally:
@@ -145,7 +145,7 @@ def test_abort_takes_every_number_and_counter_back(writer: Writer, tmp_path: Pat
     writer.count("b", "received", 1)
     writer.commit()
     writer.close()
-    reader = Reader(str(tmp_path))
+    reader = Reader(str(tmp_path), MAP_OCTETS)
     assert {row.tenant: (row.received, row.bounced) for row in reader.counters()} == {"a": (5, 0), "b": (1, 0)}
     assert reader.events(0, 10) == [(1, b"e"), (2, b"g")]
     assert reader.content(((1, 1), (2, 1))) == b"xy"

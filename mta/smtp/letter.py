@@ -1,0 +1,54 @@
+"""What goes into the client and what comes out of it: letters, and the events that tell what became of them.
+
+Rule: every letter is told of once, in a `Done` or in `Over.left`. Used by `client` and by whoever drives it.
+"""
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from mta.message import Outcome
+
+__all__ = ["Done", "L", "Letter", "Over", "Ready"]
+
+
+class Letter(Protocol):
+    """What the client must know of a mail; `mta.deliver.Job` is one, its fields are explained there."""
+
+    @property
+    def sender(self) -> str: ...
+    @property
+    def recipients(self) -> tuple[tuple[int, str], ...]: ...
+    @property
+    def octets(self) -> int: ...
+    @property
+    def has_8bit(self) -> bool: ...
+    @property
+    def utf8(self) -> bool: ...
+    @property
+    def read(self) -> Callable[[], bytes]: ...
+
+
+L = TypeVar("L", bound=Letter)
+
+
+class Ready(msgspec.Struct, frozen=True, gc=False):
+    """The peer greeted us and answered EHLO or HELO: letters go out from now on."""
+
+
+class Done(msgspec.Struct, Generic[L], frozen=True):
+    """One letter was worked off: (recipient number, outcome) for each of its recipients."""
+
+    letter: L
+    outcomes: list[tuple[int, Outcome]]
+
+
+class Over(msgspec.Struct, Generic[L], frozen=True):
+    """The session ended, told once and last. `left` were not started, `outcome` says why it ended.
+
+    Before `Ready` it is the host that failed, and nothing was learned about any letter.
+    """
+
+    outcome: Outcome
+    left: list[L]
