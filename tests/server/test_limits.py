@@ -227,7 +227,7 @@ def test_rejected_every_refusal_has_an_event_of_its_stage(sink: Sink, serve: Ser
         ("message", 554, "5.4.6"),
     ]
     assert {row["client"] for row in rows} == {"127.0.0.1"}
-    assert [row["helo"] for row in rows] == ["", "", *["client.example.test"] * 4]
+    assert [row["helo"] for row in rows] == ["", "<b>", *["client.example.test"] * 4]
     assert (rows[3]["sender"], rows[3]["recipient"]) == ("a@source.test", "bob@here.test")
     assert all(row["reason"] for row in rows)
     (first, last) = server.wait_events(2, "connection_closed")
