@@ -16,7 +16,7 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
-.PHONY: build run test lint bench tools peers clean
+.PHONY: build run test lint bench torture tools peers clean
 
 build: .venv/compiled
 
@@ -65,6 +65,10 @@ lint: build
 
 bench: build peers
 	$(BIN)/python -m bench.relay
+
+# Kills under load, counted: what got a 250 arrives.
+torture: build
+	$(BIN)/python -m bench.kill
 
 clean:
 	rm -rf .venv build dist mta/_fast/*.so

@@ -71,7 +71,8 @@ class Builder:
                 flags |= EIGHT_BIT
             if session.utf8 and has_8bit_header(body):
                 flags |= UTF8
-        if session.utf8 and not (sender.isascii() and all(map(str.isascii, recipients))):
+        if session.utf8 and not sender.isascii():
+            # What its recipients need is seen with each part, when it is delivered.
             flags |= UTF8
         event = Received(
             now,
@@ -101,16 +102,19 @@ class Builder:
 
 
 def _parts(recipients: dict[str, Address], tenant: str) -> tuple[PutPart, ...]:
-    """Cut recipients into parts: one domain each, at most PART_RECIPIENTS."""
+    """Cut recipients into parts: one domain each, at most PART_RECIPIENTS.
+
+    Addresses beyond ASCII get parts of their own: a peer without SMTPUTF8 must refuse those, and only those.
+    """
     if len(recipients) == 1:
         ((text, address),) = recipients.items()
         return (PutPart(QueueName(tenant, "", 0, address.domain, ""), 0, (text,)),)
-    by_domain: dict[str, list[str]] = {}
+    together: dict[tuple[str, bool], list[str]] = {}
     for text, address in recipients.items():
-        by_domain.setdefault(address.domain, []).append(text)
+        together.setdefault((address.domain, text.isascii()), []).append(text)
     parts: list[PutPart] = []
     first = 0
-    for domain, texts in by_domain.items():
+    for (domain, _), texts in together.items():
         name = QueueName(tenant, "", 0, domain, "")
         for start in range(0, len(texts), PART_RECIPIENTS):
             some = tuple(texts[start : start + PART_RECIPIENTS])

@@ -16,30 +16,16 @@ AGES = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 def print_messages(rows: list[dict[str, Any]]) -> None:
-    """Print a table with a line for each message."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("ID", "State"):
-        table.add_column(title, no_wrap=True)
-    for title in ("Age", "Size", "Next try"):
-        table.add_column(title, no_wrap=True, justify="right")
-    for title in ("From", "To", "Last answer"):
-        table.add_column(title, overflow="fold")
+    """Print two lines for each message: what it is, then from whom to whom and what was answered last."""
+    console = Console(highlight=False)
     for row in rows:
         domains = row["domains"]
         to = domains[0] if len(domains) == 1 else f"{len(domains)} domains"
-        table.add_row(
-            row["id"],
-            row["state"],
-            _age(_since(row["received_at"])),
-            _size(row["octets"]),
-            _until(row),
-            _text(row["sender"] or "<>"),
-            _text(f"{to} ({row['n_open']} recipients)" if row["n_open"] > 1 else to),
-            _text(_answer(row["last"])),
-        )
-    console = Console()
-    console.print(table)
-    console.print(f"{len(rows):,} message{'' if len(rows) == 1 else 's'}", highlight=False)
+        to += f" ({row['n_open']} recipients)" if row["n_open"] > 1 else ""
+        age, size = _age(_since(row["received_at"])), _size(row["octets"])
+        console.print(f"{row['id']}  [bold]{row['state']:<8}[/]  {age:>7} old  {size:>8}  {_until(row):>10}")
+        console.print(f"    {_text(row['sender'] or '<>')} to {_text(to)}  [dim]{_text(_answer(row['last']))}[/]")
+    console.print(f"{len(rows):,} message{'' if len(rows) == 1 else 's'}")
 
 
 def print_message(row: dict[str, Any]) -> None:
@@ -125,4 +111,6 @@ def _answer(last: dict[str, Any]) -> str:
     """Return the last outcome in one line: the code, then the peer's words or ours."""
     if not last["status"]:
         return ""
-    return " ".join(filter(None, (str(last["code"]), last["enhanced"], last["diagnostic"] or last["reason"])))
+    words = last["diagnostic"] or last["reason"]
+    enhanced = "" if words.startswith(last["enhanced"]) else last["enhanced"]
+    return " ".join(filter(None, (str(last["code"]), enhanced, words)))

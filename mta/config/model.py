@@ -134,7 +134,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map_octets: int = 1_099_511_627_776
     """Address space of the LMDB file, set once for its life: the queue can never grow past it."""
     reserve_octets: int = 268_435_456
-    """Room kept free for settlements and bounces. (no effect in this version)"""
+    """Room kept free for settlements and bounces: below it new mail is refused. At most a quarter of what there is."""
 
 
 class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -179,8 +179,8 @@ class Arbiter:
             return
         self._news.append(("died", kid.name, pid, status))
         if not self._was_ready and not kid.is_ready:
-            self._n_boot_deaths[kid.kind] += 1
-            if self._n_boot_deaths[kid.kind] == BOOT_DEATHS:
+            self._n_boot_deaths[kid.name] += 1
+            if self._n_boot_deaths[kid.name] == BOOT_DEATHS:
                 say(f"{kid.name} (pid {pid}) died with {status}")
                 say(f"giving up: {kid.kind} died {BOOT_DEATHS} times while starting")
                 self._wanted.discard(kid.kind)

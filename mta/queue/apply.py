@@ -90,6 +90,7 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
         if not fresh:
             raise ValueError(f"message {head.id.hex()} has rows of another message in its way")
         arrived.append(Arrived(queue, part.queue, name))
+    writer.n_messages += 1
     writer.count(head.tenant, "received", row.n_recipients)
     writer.add_event(head.event)
     return arrived
@@ -193,6 +194,7 @@ def _drop_message(writer: Writer, id_: bytes, part: bytes, *, keep_id: bool) -> 
     for extent, octets in message.extents:
         writer.remove_extent(extent, octets)
     writer.remove("message", id_)
+    writer.n_messages -= 1
     if keep_id:
         writer.replace("gone", id_, b"")
     return True

@@ -56,6 +56,7 @@ class Batch:
         self._writer = writer
         self._puts: list[Put] = []
         self._octets = 0
+        self._refused: dict[int, Reply] = {}
         self._settled: list[Due] = []
         self._notes: list[bytes] = []
         self._asleep: list[Queue] = []
@@ -95,6 +96,11 @@ class Batch:
         self._puts.append(put)
         self._octets += len(put.content)
 
+    def refuse(self, put: Put, reply: Reply) -> None:
+        """Take a message that is refused already, so that its answer keeps its place among the others."""
+        self._refused[len(self._puts)] = reply
+        self._puts.append(put)
+
     def settle(self, settled: Due) -> None:
         """Take a settlement."""
         self._settled.append(settled)
@@ -120,7 +126,7 @@ class Batch:
 
         `repeatable` are the ids that a worker may still put again, `keep_all_ids` says that every worker may.
         """
-        refused: dict[int, Reply] = {}
+        refused = dict(self._refused)
         failed: set[int] = set()
         writer = self._writer
         taken_before = self._taken_before
@@ -139,6 +145,7 @@ class Batch:
             writer.abort()
         self._puts, self._settled, self._notes, self._asleep, self._forget = [], [], [], [], []
         self._octets = 0
+        self._refused = {}
         return done
 
     def refuse_all(self) -> list[Put]:

@@ -43,9 +43,10 @@ from mta.queue.clock import Clock
 from mta.queue.guest import Guest
 from mta.queue.plans import Plans
 from mta.queue.retry import next_attempt
+from mta.queue.room import Room
 from mta.queue.schedule import Schedule
 from mta.queue.workers import Worker, Workers
-from mta.reply import REPLY_451_QUEUE_SILENT
+from mta.reply import REPLY_451_QUEUE_SILENT, REPLY_452_STORAGE
 from mta.report import ChildDied, Event, Fault, Started, Stopped
 from mta.report import encode as encode_event
 from mta.store import StorageFull, StoreError, Writer
@@ -76,6 +77,7 @@ class QueueProcess:
         self._wakeup = wakeup
         self._clock = Clock()
         self._batch = Batch(writer)
+        self._room = Room(self._config.data_dir, self._config.queue.map_octets, self._config.queue.reserve_octets)
         self._workers = Workers({key for key, _ in writer.look("gone", b"", 1_000_000)})
         path = self._config.path
         self._schedule = Schedule(path.connections, path.window_start)
@@ -145,7 +147,7 @@ class QueueProcess:
     # Turns
 
     def _is_over(self) -> bool:
-        if self._stop_at and time.monotonic() >= self._stop_at:
+        if self._stop_at and (time.monotonic() >= self._stop_at or not any(g.worker for g in self._guests.values())):
             return True
         return self._is_stopping and not self._batch.has_work
 
@@ -354,6 +356,11 @@ class QueueProcess:
     def _on_put(self, guest: Guest, payload: bytes) -> None:
         put = read_put(payload)
         self._confirmed(guest.known, put.confirmed)
+        if not put.repeat and not self._room.fits(self._writer.live_octets, self._writer.n_messages):
+            # It counts as an answer like any other: it must come after those that wait for the commit.
+            self._batch.refuse(put, REPLY_452_STORAGE)
+            self._putters.append(guest)
+            return
         self._batch.put(put)
         self._putters.append(guest)
 

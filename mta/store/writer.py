@@ -64,7 +64,8 @@ class Writer:
             self._env.close()
             raise
         except (lmdb.Error, OSError) as problem:
-            raise StoreError(f"{path}: {problem}") from problem
+            text = str(problem)
+            raise StoreError(text if str(path) in text else f"{path}: {text}") from problem
         self._txn: lmdb.Transaction | None = None
         self._chunks: list[tuple[bytes, bytes]] = []
         self._events: list[tuple[bytes, bytes]] = []
@@ -88,6 +89,8 @@ class Writer:
         self.node = numbered(b"node", int.from_bytes(os.urandom(2), "big"))
         self._incarnation = numbered(b"incarnation", 0)
         self.live_octets = numbered(b"live_octets", 0)
+        """Octets of content that messages hold."""
+        self.n_messages = int(txn.stat(self._table["message"])["entries"])
         self._next_extent = numbered(b"next_extent", 1)
         self._next_queue = numbered(b"next_queue", 1)
         # Deleting the outbox must not start its numbers again.
@@ -107,6 +110,7 @@ class Writer:
             self._next_queue,
             self._next_event,
         )
+        self._n_messages_before = self.n_messages
         self._txn = self._env.begin(write=True)
 
     def commit(self) -> None:
@@ -135,6 +139,7 @@ class Writer:
             self._txn.abort()
         self._txn = None
         self._chunks, self._events = [], []
+        self.n_messages = self._n_messages_before
         (self._incarnation, self.live_octets, self._next_extent, self._next_queue, self._next_event) = self._before
         for tenant in self._dirty:
             with self._env.begin(db=self._table["counter"]) as txn:
@@ -232,11 +237,11 @@ class Writer:
         """
         extent = self._next_extent
         self._next_extent += 1
+        self.live_octets += len(content)
         self._chunks.extend(
             (body_key(extent, chunk), content[start : start + CHUNK_OCTETS])
             for chunk, start in enumerate(range(0, len(content), CHUNK_OCTETS))
         )
-        self.live_octets += len(content)
         return extent
 
     def remove_extent(self, extent: int, octets: int) -> None:

@@ -21,7 +21,7 @@ from mta.message import LOCAL_SITE, Hosts, now_ms
 from mta.policy import Mailboxes
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import Reader
+from mta.store import READ_ERRORS, Reader
 from mta.worker.dispatch import CourierMaker, Dispatch
 
 __all__ = ["main"]
@@ -32,8 +32,12 @@ SETTLE_S = 2.0
 
 
 def main(child: Child) -> int:
-    """Run until stopped; return the exit code."""
-    return uvloop.run(Worker(child).run())
+    """Run until stopped; return the exit code: 0 in order, 1 when the queue cannot be read."""
+    try:
+        return uvloop.run(Worker(child).run())
+    except READ_ERRORS as problem:
+        print(f"mta: {child.name}: {problem}", file=sys.stderr, flush=True)
+        return 1
 
 
 class Worker:

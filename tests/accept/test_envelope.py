@@ -128,8 +128,9 @@ UTF8_MAIL = "MAIL FROM:<a@source.test> BODY=8BITMIME SMTPUTF8"
         (UTF8_MAIL, "b@sink.test", BODY + b"\xc3\xa4\r\n", EIGHT_BIT),
         (UTF8_MAIL, "b@sink.test", b"Subject: \xc3\xa4\r\n\r\nx\r\n", EIGHT_BIT | UTF8),
         ("MAIL FROM:<a@source.test> SMTPUTF8", "b@sink.test", b"Subject: \xc3\xa4\r\n\r\nx\r\n", UTF8),
-        # Addresses need it whatever the body holds.
-        (UTF8_MAIL, "\u00e4@sink.test", BODY, UTF8),
+        # What a recipient needs is no need of the others: it is seen with its part.
+        (UTF8_MAIL, "\u00e4@sink.test", BODY, 0),
+        # The sender needs it whatever the body holds.
         ("MAIL FROM:<\u00e4@source.test> SMTPUTF8", "b@sink.test", BODY, UTF8),
         # Never declared: passed on as it came, "just send eight".
         ("MAIL FROM:<a@source.test>", "b@sink.test", BODY + b"\xe4\r\n", 0),
@@ -137,6 +138,13 @@ UTF8_MAIL = "MAIL FROM:<a@source.test> BODY=8BITMIME SMTPUTF8"
 )
 def test_build_flags_say_only_what_is_needed(mail: str, recipient: str, body: bytes, flags: int) -> None:
     assert head_of(open_session(recipient, mail=mail), body, has_8bit=not body.isascii()).flags == flags
+
+
+def test_build_recipients_beyond_ascii_have_parts_of_their_own() -> None:
+    session = open_session("\u00e4@sink.test", "b@sink.test", "\u00f6@sink.test", mail=UTF8_MAIL)
+    parts = head_of(session, BODY).parts
+    assert [part.recipients for part in parts] == [("\u00e4@sink.test", "\u00f6@sink.test"), ("b@sink.test",)]
+    assert [part.first for part in parts] == [0, 2]
 
 
 def test_build_utf8_transaction_says_so_in_received() -> None:

@@ -59,6 +59,10 @@ def _next(calls: list[Call], after: int) -> Call | None:
     return next((call for call in calls if call.began > after), None)
 
 
+# Where an id says which process made it.
+INCARNATION = slice(8, 12)
+
+
 def test_250_is_written_after_its_commit_has_returned(sink: Sink, serve: Serve) -> None:
     """For every id: PUT read, its pages written, fdatasync returned, meta page on disk, 250 written; in this order."""
     strace = require_tool("strace", "strace")
@@ -90,6 +94,7 @@ def test_250_is_written_after_its_commit_has_returned(sink: Sink, serve: Serve) 
     pages = [call for call in of_queue if call.name in PAGES and call.fd in data_fds]
     syncs = [call for call in of_queue if call.name in SYNCS and call.fd in data_fds]
     metas = [call for call in of_queue if call.name == "pwrite64" and call.fd in meta_fds]
+    served: dict[int, set[bytes]] = {}
     for raw in ids:
         assert raw in reads, f"{raw.hex()}: never read from a worker"
         page = _next([call for call in pages if raw in call.data], reads[raw].ended)
@@ -99,6 +104,9 @@ def test_250_is_written_after_its_commit_has_returned(sink: Sink, serve: Serve) 
         meta = _next(metas, sync.ended)
         assert meta is not None, f"{raw.hex()}: never committed"
         assert promises[raw].began > meta.ended, f"{raw.hex()}: 250 before the commit returned"
+        served.setdefault(meta.ended, set()).add(raw[INCARNATION])
+    # Group commit: both workers' messages in one.
+    assert max(map(len, served.values())) == 2
 
 
 def _last_txnid(server: Server) -> int:
