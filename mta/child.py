@@ -45,7 +45,7 @@ class Child(msgspec.Struct, frozen=True):
     control: socket.socket
     """The child's end of the control channel, not blocking."""
     listeners: tuple[Bound, ...] = ()
-    """Workers only: shared listening sockets, not blocking."""
+    """Workers only: listening sockets of its own, not blocking."""
     link: socket.socket | None = None
     """Queue only: the listening Unix socket `data_dir/link.sock`, not blocking."""
     outbox: socket.socket | None = None

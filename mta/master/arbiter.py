@@ -182,7 +182,7 @@ class Arbiter:
             self._n_boot_deaths[kid.name] += 1
             if self._n_boot_deaths[kid.name] == BOOT_DEATHS:
                 say(f"{kid.name} (pid {pid}) died with {status}")
-                say(f"giving up: {kid.kind} died {BOOT_DEATHS} times while starting")
+                say(f"giving up: {kid.name} died {BOOT_DEATHS} times while starting")
                 self._wanted.discard(kid.kind)
                 self._code, self._order = 1, self._order or signal.SIGTERM
                 return

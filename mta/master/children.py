@@ -128,7 +128,7 @@ class Nursery:
         code = EXIT_FAULT
         try:
             setproctitle(f"mta: {kid.name}")
-            self._sockets.keep_for(kid.kind)
+            self._sockets.keep_for(kid.kind, kid.number)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._drop()
             module, _, function = self._mains[kid.kind].partition(":")
@@ -155,7 +155,7 @@ class Nursery:
             number=kid.number,
             config=self._config,
             control=control,
-            listeners=self._sockets.listeners if kid.kind == "worker" else (),
+            listeners=tuple(self._sockets.listeners[kid.number - 1]) if kid.kind == "worker" else (),
             link=self._sockets.link if is_queue else None,
             outbox=self._sockets.outbox[0] if is_queue else self._sockets.outbox[1] if is_report else None,
         )
