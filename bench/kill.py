@@ -1,19 +1,18 @@
 """Kills a child again and again under load, and counts: python -m bench.kill [NAME ...] [--kills 5] [-c 50] [-l 4096].
 
 NAME is a process title without "mta: ", as "worker 1" or "queue"; without one, workers in turn, then the queue process.
-Connections send as fast as they are answered and write down each 250; a sink keeps what arrives. Prints, for each run,
-what was acknowledged, what of it never arrived (missing), what arrived more than once (twice: a worker that dies between
-the next hop's 250 and its settlement sends again), refusals, and connections that broke. Exit 1 if anything is missing.
+Connections send as fast as they are answered and write down each 250; a sink keeps what arrives. Prints for each run
+what was acknowledged, what of it never arrived (missing), what arrived more than once (twice: a worker that dies
+between the next hop's 250 and its settlement sends again), refusals, and broken connections. Exit 1 if any is missing.
 """
 
 import argparse
-import asyncio
 import sys
 from collections import Counter
 
 from bench.server import Server
 from bench.sink import Sink
-from tests.harness import Ledger, relaying, run_async
+from tests.harness import Ledger, kill_under_load, relaying, run_async
 
 REST_S = 1.0
 RUN_S = 300.0
@@ -39,7 +38,7 @@ def run(names: list[str], n_connections: int, octets: int) -> int:
     """Kill the named children one after the other under load; return how many acknowledged messages are missing."""
     with Sink() as sink, Server(relaying(sink.via, workers={"count": 2})) as server:
         ledger = Ledger(server.address, octets=octets)
-        run_async(_load(server, ledger, names, n_connections), timeout_s=RUN_S)
+        run_async(kill_under_load(server, ledger, names, n_connections, rest_s=REST_S), timeout_s=RUN_S)
         server.wait_empty()
         arrived = Counter(recipient for message in sink.messages() for recipient in message.recipients)
         missing = len(ledger.acknowledged.keys() - arrived.keys())
@@ -50,25 +49,6 @@ def run(names: list[str], n_connections: int, octets: int) -> int:
             flush=True,
         )
     return missing
-
-
-async def _load(server: Server, ledger: Ledger, names: list[str], n_connections: int) -> None:
-    is_over = False
-
-    async def kill() -> None:
-        nonlocal is_over
-        try:
-            for name in names:
-                await asyncio.sleep(REST_S)
-                pid = server.kill_child(name)
-                await asyncio.to_thread(server.wait_replaced, name, pid)
-            await asyncio.sleep(REST_S)
-        finally:
-            is_over = True
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(ledger.send(1_000_000, n_connections, is_needed=lambda: not is_over))
-        group.create_task(kill())
 
 
 if __name__ == "__main__":

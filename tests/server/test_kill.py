@@ -1,10 +1,8 @@
 """kill -9 under load: what got 250 arrives, whoever dies. It may arrive twice, never not at all, never altered."""
 
-import asyncio
-
 from bench.server import Server
 from bench.sink import Message, Sink
-from tests.harness import Ledger, relaying, run_async
+from tests.harness import Ledger, kill_under_load, relaying, run_async
 from tests.server.conftest import Serve
 
 SESSIONS = 8
@@ -13,24 +11,8 @@ PACE_S = 0.008
 REST_S = 0.4
 
 
-async def _kill_under_load(server: Server, ledger: Ledger, names: list[str]) -> None:
-    """Send without end, kill one child after the other, stop sending a moment after the last was replaced."""
-    is_over = False
-
-    async def kill() -> None:
-        nonlocal is_over
-        try:
-            for name in names:
-                await asyncio.sleep(REST_S)
-                pid = server.kill_child(name)
-                await asyncio.to_thread(server.wait_replaced, name, pid)
-            await asyncio.sleep(REST_S)
-        finally:
-            is_over = True
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(ledger.send(100_000, SESSIONS, pace_s=PACE_S, is_needed=lambda: not is_over))
-        group.create_task(kill())
+async def _killing(server: Server, ledger: Ledger, names: list[str]) -> None:
+    await kill_under_load(server, ledger, names, SESSIONS, rest_s=REST_S, pace_s=PACE_S)
 
 
 def _assert_kept(messages: list[Message], ledger: Ledger) -> None:
@@ -49,7 +31,7 @@ def _assert_contiguous(server: Server) -> None:
 def test_kill_worker_under_load_loses_nothing_acknowledged(sink: Sink, serve: Serve) -> None:
     server = serve(relaying(sink.via))
     ledger = Ledger(server.address)
-    run_async(_kill_under_load(server, ledger, ["worker 1", "worker 2", "worker 1"]))
+    run_async(_killing(server, ledger, ["worker 1", "worker 2", "worker 1"]))
     server.wait_empty()
     _assert_kept(sink.messages(), ledger)
     # Its own connections broke, but nobody was told anything wrong.
@@ -61,7 +43,7 @@ def test_kill_worker_under_load_loses_nothing_acknowledged(sink: Sink, serve: Se
 def test_kill_queue_under_load_loses_nothing_and_no_client_sees_it(sink: Sink, serve: Serve) -> None:
     server = serve(relaying(sink.via))
     ledger = Ledger(server.address)
-    run_async(_kill_under_load(server, ledger, ["queue", "queue", "queue"]))
+    run_async(_killing(server, ledger, ["queue", "queue", "queue"]))
     server.wait_empty()
     _assert_kept(sink.messages(), ledger)
     assert ledger.refused == []
@@ -77,7 +59,7 @@ def test_kill_queue_under_load_loses_nothing_and_no_client_sees_it(sink: Sink, s
 def test_kill_report_under_load_leaves_no_gap_in_the_events(sink: Sink, serve: Serve) -> None:
     server = serve(relaying(sink.via))
     ledger = Ledger(server.address)
-    run_async(_kill_under_load(server, ledger, ["report", "report", "report"]))
+    run_async(_killing(server, ledger, ["report", "report", "report"]))
     server.wait_empty()
     n_messages = len(ledger.acknowledged)
     delivered = server.wait_events(n_messages, "delivered")
