@@ -17,12 +17,15 @@ __all__ = [
     "CounterRow",
     "MessageRow",
     "PartRow",
+    "PathRow",
     "QueueRow",
     "RecipientRow",
     "checked",
     "decode_counter",
+    "decode_extents",
     "decode_message",
     "decode_part",
+    "decode_path",
     "decode_queue",
     "decode_recipient",
     "encode",
@@ -56,7 +59,8 @@ class MessageRow(msgspec.Struct, frozen=True, array_like=True):
 
 class PartRow(msgspec.Struct, frozen=True, array_like=True):
     """The unit of scheduling. `deaths` counts workers that died with it; `state` is "" or held or aside; `order` is
-    what an operator wants done when the part is settled; `n_open` counts its recipients whose fate is open."""
+    what an operator wants done with it, at once or when it is settled: "" or retry, hold, remove or bounce; `n_open`
+    counts its recipients whose fate is open."""
 
     queue: int
     due: int
@@ -84,6 +88,24 @@ class QueueRow(msgspec.Struct, frozen=True, array_like=True):
     wake: int
 
 
+class PathRow(msgspec.Struct, frozen=True, array_like=True):
+    """What is remembered of a path while nothing uses it; times are ms since 1970, 0 for never.
+
+    No part is leased before `paused_until`, because of `failure`. `window` is how many sessions the path may have, and
+    until `ceiling_until` no more than `ceiling`, for more were refused. `greeted_at` is when a host last greeted us.
+    """
+
+    source: str
+    site: str
+    paused_until: int
+    failure: Outcome | None
+    window: int
+    ceiling: int
+    ceiling_until: int
+    greeted_at: int
+    written_at: int
+
+
 class CounterRow(msgspec.Struct, array_like=True):
     """Recipients of one tenant since the queue was made: received = the others + what is queued, always."""
 
@@ -100,6 +122,9 @@ decode_message = msgspec.msgpack.Decoder(MessageRow).decode
 decode_part = msgspec.msgpack.Decoder(PartRow).decode
 decode_recipient = msgspec.msgpack.Decoder(RecipientRow).decode
 decode_queue = msgspec.msgpack.Decoder(QueueRow).decode
+decode_path = msgspec.msgpack.Decoder(PathRow).decode
+decode_extents = msgspec.msgpack.Decoder(tuple[tuple[int, int], ...]).decode
+"""What `incoming` and `trash` hold: (extent, octets) in order, like MessageRow.extents."""
 decode_counter = msgspec.msgpack.Decoder(CounterRow).decode
 
 

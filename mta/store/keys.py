@@ -6,10 +6,15 @@ Numbers in keys are big endian, so that LMDB's order is theirs. A part is named 
     part         id 16 · part 2
     recipient    id 16 · part 2 · number 2
     body         extent 8 · chunk 2
+    extent       extent 8
     queue        number 8
     queue_name   digest 20 of the name          names may be longer than LMDB's 511 octets
     due          queue 8 · due ms 8 · id 16 · part 2
     wake         due ms 8 · queue 8
+    timer        when ms 8 · id 16 · part 2 · kind 1
+    path         digest 20 of source and site
+    incoming     id 16
+    trash        id 16
     gone         id 16
     event        sequence 8
     counter      digest 20 of the tenant
@@ -24,6 +29,8 @@ import msgspec
 from mta.message import QueueName
 
 __all__ = [
+    "BOUNCE",
+    "EXPIRE",
     "TABLES",
     "body_key",
     "due_key",
@@ -32,9 +39,12 @@ __all__ = [
     "number",
     "number_key",
     "part_name",
+    "path_key",
     "queue_name_key",
     "recipient_key",
     "tenant_key",
+    "timer_key",
+    "timer_of",
     "wake_key",
 ]
 
@@ -44,16 +54,25 @@ TABLES = (
     "part",
     "recipient",
     "body",
+    "extent",
     "queue",
     "queue_name",
     "due",
     "wake",
+    "timer",
+    "path",
+    "incoming",
+    "trash",
     "gone",
     "event",
     "counter",
 )
 
 ID_OCTETS = 16
+
+# Kinds of timers: what shall become of the part then, whatever its queue and path are doing.
+EXPIRE = 1
+BOUNCE = 2
 
 _u64 = struct.Struct(">Q")
 _u64_u16 = struct.Struct(">QH")
@@ -96,6 +115,21 @@ def due_key(queue: int, due: int, part: bytes) -> bytes:
 def due_of(key: bytes) -> tuple[int, bytes]:
     """Return (due ms, part name) of a `due` key."""
     return int.from_bytes(key[8:16], "big"), key[16:]
+
+
+def timer_key(when: int, part: bytes, kind: int) -> bytes:
+    """Return the key that makes something (EXPIRE, BOUNCE) happen to a part at `when` milliseconds."""
+    return _u64.pack(when) + part + bytes((kind,))
+
+
+def timer_of(key: bytes) -> tuple[int, bytes, int]:
+    """Return (when ms, part name, kind) of a `timer` key."""
+    return int.from_bytes(key[:8], "big"), key[8:-1], key[-1]
+
+
+def path_key(source: str, site: str) -> bytes:
+    """Return the key of what is remembered of the path from an egress source to a site."""
+    return hashlib.blake2b(msgspec.msgpack.encode((source, site)), digest_size=20).digest()
 
 
 def queue_name_key(name: QueueName) -> bytes:
