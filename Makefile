@@ -52,7 +52,7 @@ peers:
 
 # The scanners once more with asserts and tracing; `mta` then comes from build/debug, and MTA_FROM makes sure of it.
 test: build peers
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal
 	rm -rf build/debug
 	MTA_BUILD=debug $(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --target build/debug .
 	MTA_FROM=build/debug $(BIN)/pytest -o pythonpath='build/debug .' tests/fast

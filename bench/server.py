@@ -163,6 +163,15 @@ class Server:
         os.kill(pid, number)
         return pid
 
+    def kill_all(self) -> None:
+        """kill -9 every process of the server at once; `start` starts it again, on the same ports."""
+        process = self._started()
+        pids = children_of(process.pid)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._process = None
+        wait_until(lambda: not any(title_of(pid).startswith("mta: ") for pid in pids), "the end of them all", 10)
+
     def wait_replaced(self, name: str, old_pid: int, timeout_s: float = 10.0) -> int:
         """Wait until the child of this name is another one than `old_pid`; return its pid. Raises TimeoutError."""
         wait_until(lambda: self.children().get(name, old_pid) != old_pid, f"a new {name}", timeout_s)

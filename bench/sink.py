@@ -86,6 +86,22 @@ class Sink:
         """Return how many connections are open now."""
         return self._ask("open", int)
 
+    def most_open(self) -> int:
+        """Return how many connections were open at the same time at the most."""
+        return self._ask("most open", int)
+
+    def n_refused(self) -> int:
+        """Return how many connections were turned away because of the limit."""
+        return self._ask("refused", int)
+
+    def limit(self, n_connections: int) -> None:
+        """Turn away with 421 who comes when so many connections are open; 0 takes everybody."""
+        self._ask("limit", bool, n_connections)
+
+    def most_recipients(self, number: int) -> None:
+        """Take no more recipients than that in a transaction, 452 4.5.3; 0 takes any number."""
+        self._ask("most recipients", bool, number)
+
     def messages(self) -> list[Message]:
         """Return the messages in memory, in the order in which they were answered."""
         return self._ask("messages", list[Message])
@@ -145,6 +161,16 @@ async def _do(server: SinkServer, word: str, argument: object) -> object:
             return server.n_sessions
         case "open":
             return server.n_open
+        case "most open":
+            return server.most_open
+        case "refused":
+            return server.n_refused
+        case "limit":
+            server.limit = msgspec.convert(argument, int)
+            return True
+        case "most recipients":
+            server.most_recipients = msgspec.convert(argument, int)
+            return True
         case "messages":
             return server.messages
         case "take":

@@ -7,12 +7,16 @@ Rule 2: what was answered 250 is kept, what was not is forgotten.
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from bench.owner import owner_of
 
 __all__ = ["EXTENSIONS", "Message", "Rule", "SinkServer", "Stage"]
 
@@ -36,6 +40,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Wait this long first; a change of the rules ends the wait."""
     drop: bool = False
     """Close the connection instead of answering."""
+    kills: tuple[int, ...] = ()
+    """At message: the one of these pids that the connection comes from is stopped before the answer, and killed behind
+    it: it has its 250, and will never know."""
     times: int = 0
     """Use the rule this many times, then never again; 0 is always."""
 
@@ -141,6 +148,8 @@ class Session:
         address, _ = _path(rest, "TO:")
         if address is None or self._sender is None:
             self._say("503 5.5.1 RCPT TO:<address> after MAIL")
+        elif 0 < self._server.most_recipients <= len(self._recipients):
+            self._say("452 4.5.3 Too many recipients")
         elif await self._answer("rcpt", [address], "250 2.1.5 Ok"):
             self._recipients.append(address)
 
@@ -154,10 +163,21 @@ class Session:
         lines: list[bytes] = []
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line[1:] if line.startswith(b".") else line)
+        victim = self._victim()
+        if victim:
+            os.kill(victim, signal.SIGSTOP)
         if await self._answer("message", self._recipients, "250 2.0.0 Ok: sunk"):
             sunk = Message(self._number, self._helo, self._sender, self._params, self._recipients, b"".join(lines))
             self._server.keep(sunk)
+        if victim:
+            await self._writer.drain()
+            os.kill(victim, signal.SIGKILL)
         self._forget()
+
+    def _victim(self) -> int:
+        """Return the pid that a rule wants dead now, 0 for none."""
+        pids = self._server.condemned(self._recipients)
+        return owner_of(self._writer.get_extra_info("peername")[1], pids) if pids else 0
 
 
 def _path(rest: str, word: str) -> tuple[str | None, str]:
@@ -175,6 +195,10 @@ class SinkServer:
         self.messages: list[Message] = []
         self.n_messages = 0
         self.n_sessions = 0
+        self.n_refused = 0
+        self.most_open = 0
+        self.limit = 0
+        self.most_recipients = 0
         self._where = (host, port)
         self._directory = directory
         self._rules: list[Rule] = []
@@ -185,7 +209,7 @@ class SinkServer:
 
     @property
     def n_open(self) -> int:
-        """Connections open now."""
+        """Connections open now; `most_open` is the most there ever were, but for the `n_refused` past the `limit`."""
         return len(self._writers)
 
     async def up(self) -> int:
@@ -211,11 +235,20 @@ class SinkServer:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def condemned(self, addresses: Sequence[str]) -> tuple[int, ...]:
+        """Return the pids of which one shall be killed behind this message's answer."""
+        for number, rule in enumerate(self._rules):
+            is_spent = rule.times and self._used[number] >= rule.times
+            if rule.stage == "message" and rule.kills and not is_spent and _fits(rule.match, addresses):
+                self._used[number] += 1
+                return rule.kills
+        return ()
+
     async def decide(self, stage: Stage, addresses: Sequence[str]) -> str:
         """Return the reply that the rules want here, "" for the usual one. Raises Dropped."""
         for number, rule in enumerate(self._rules):
             is_spent = rule.times and self._used[number] >= rule.times
-            if rule.stage != stage or is_spent or not _fits(rule.match, addresses):
+            if rule.stage != stage or rule.kills or is_spent or not _fits(rule.match, addresses):
                 continue
             self._used[number] += 1
             if rule.delay_s:
@@ -238,8 +271,14 @@ class SinkServer:
         stem.with_suffix(".json").write_bytes(msgspec.json.encode(envelope))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.limit and self.n_open >= self.limit:
+            self.n_refused += 1
+            writer.write(b"421 4.7.0 Too many connections from you\r\n")
+            writer.close()
+            return
         self.n_sessions += 1
         self._writers.add(writer)
+        self.most_open = max(self.most_open, self.n_open)
         try:
             await Session(self, self.n_sessions, reader, writer).run()
             await writer.drain()

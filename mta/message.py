@@ -24,7 +24,7 @@ __all__ = [
     "now_ms",
 ]
 
-Status = Literal["delivered", "deferred", "bounced"]
+Status = Literal["delivered", "deferred", "bounced", "expired", "dropped"]
 
 Hosts = tuple[tuple[str, int], ...]
 """(address or name, port) in the order they shall be tried."""
@@ -62,6 +62,9 @@ class QueueName(msgspec.Struct, frozen=True, array_like=True):
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of one recipient in one attempt. Every field is always there, "" and 0 for nothing.
+
+    `status` is expired only when the queue process said that time is up, dropped when an operator or a client that was
+    told 451 took the message back.
 
     `code` and `enhanced` are the peer's or ours; `reason` is our sentence, `diagnostic` the peer's own words
     (text, unescaped, at most 1,000 octets in UTF-8), `remote_mta` the name and address of the peer.

@@ -6,7 +6,7 @@ Called once a message by the protocol, after the session has nothing against it.
 import msgspec
 
 from mta._fast import count_received, has_8bit_header, normalize
-from mta.link import MAX_CONTENT_OCTETS, PutHead, PutPart
+from mta.link import PutHead, PutPart
 from mta.message import Address, QueueName, now_ms
 from mta.reply import REPLY_554_LOOP, Reply
 from mta.report import Received
@@ -14,7 +14,7 @@ from mta.report import encode as encode_event
 from mta.smtp import DateStamp, Session, received_field
 from mta.store import EIGHT_BIT, UTF8
 
-__all__ = ["Builder", "Origin"]
+__all__ = ["REPLY_552_NORMALIZED", "Builder", "Origin"]
 
 # DESIGN section 3: a part is leased, deferred and settled as one.
 PART_RECIPIENTS = 100
@@ -32,9 +32,11 @@ class Origin(msgspec.Struct, frozen=True):
 class Builder:
     """Makes PUT heads; one per worker."""
 
-    def __init__(self, hostname: str, max_received: int, give_up_s: float) -> None:
+    def __init__(self, hostname: str, max_received: int, give_up_s: float, max_octets: int) -> None:
         self._hostname = hostname
-        self._max_received = max_received
+        self.max_received = max_received
+        """More Received fields than this are a loop."""
+        self._max_octets = max_octets
         self._give_up_ms = round(give_up_s * 1000)
         self._stamp = DateStamp()
 
@@ -47,10 +49,21 @@ class Builder:
         """
         if bare:
             body = normalize(body)
-            if len(body) > MAX_CONTENT_OCTETS:
+            if len(body) > self._max_octets:
                 return REPLY_552_NORMALIZED
-        if count_received(body) > self._max_received:
+        if count_received(body) > self.max_received:
             return REPLY_554_LOOP
+        has_8bit_fields = has_8bit and session.utf8 and has_8bit_header(body)
+        head, received = self.head(id_, session, origin, len(body), has_8bit=has_8bit, has_8bit_fields=has_8bit_fields)
+        return head, (received, body)
+
+    def head(
+        self, id_: bytes, session: Session, origin: Origin, octets: int, *, has_8bit: bool, has_8bit_fields: bool
+    ) -> tuple[PutHead, bytes]:
+        """Return the head and the Received field of a message whose body has `octets`.
+
+        `has_8bit_fields` says that octets >= 0x80 stand, or may stand, in its header section.
+        """
         now = now_ms()
         sender = session.sender.text if session.sender is not None else ""
         # A mailbox given twice is one recipient, however it is spelled: a domain has no case, quotes are no letters.
@@ -69,7 +82,7 @@ class Builder:
         if has_8bit:
             if session.body_8bit:
                 flags |= EIGHT_BIT
-            if session.utf8 and has_8bit_header(body):
+            if session.utf8 and has_8bit_fields:
                 flags |= UTF8
         if session.utf8 and not sender.isascii():
             # What its recipients need is seen with each part, when it is delivered.
@@ -80,7 +93,7 @@ class Builder:
             origin.tenant,
             sender,
             len(recipients),
-            len(received) + len(body),
+            len(received) + octets,
             origin.client,
             session.helo,
             session.protocol,
@@ -91,14 +104,14 @@ class Builder:
             id_,
             sender,
             now,
-            now + self._give_up_ms,
+            self._give_up_ms,
             origin.tenant,
             "",
             flags,
             _parts(recipients, origin.tenant),
             encode_event(event),
         )
-        return head, (received, body)
+        return head, received
 
 
 def _parts(recipients: dict[str, Address], tenant: str) -> tuple[PutPart, ...]:

@@ -12,6 +12,8 @@ from typing import cast
 
 from mta.accept.envelope import Origin
 from mta.accept.shared import Shared
+from mta.accept.stream import Stream
+from mta.link import PUT_OCTETS
 from mta.message import now_ms
 from mta.reply import REPLY_250_OK, REPLY_452_STORAGE, Reply
 from mta.report import ConnectionClosed, Fault, Rejected, cut
@@ -53,6 +55,7 @@ class SmtpProtocol(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._n_octets = 0
         self._void: Reply | None = None
+        self._stream: Stream | None = None
         self._id = b""
         self._is_held = False
         self._is_reading = True
@@ -83,9 +86,8 @@ class SmtpProtocol(asyncio.Protocol):
         """Work on one network read."""
         self.touched_at = self._shared.time()
         self.session.receive(data)
-        if self.session.n_buffered > BUFFER_OCTETS and self._is_waiting:
-            self._read_on(False)
         self._work()
+        self._read_on(True)
 
     def eof_received(self) -> bool:
         """The client has sent all it will; it may still wait for the answer to its last message."""
@@ -133,7 +135,7 @@ class SmtpProtocol(asyncio.Protocol):
         if self._ending:
             if now > self.touched_at + LINGER_S and self.transport is not None:
                 self.transport.abort()
-        elif not self._is_waiting and now > self.touched_at + self.session.timeout_s:
+        elif not self._is_waiting and not self._is_held_back and now > self.touched_at + self.session.timeout_s:
             self.touched_at = now
             self.session.timeout()
             self._work()
@@ -159,7 +161,16 @@ class SmtpProtocol(asyncio.Protocol):
         self._reject("message", reply, "")
         self._answered(reply)
 
+    def go_on(self) -> None:
+        """There is room for more of a large message."""
+        self.touched_at = self._shared.time()
+        self._read_on(True)
+
     # Inside
+
+    @property
+    def _is_held_back(self) -> bool:
+        return self._stream is not None and self._stream.is_full
 
     @property
     def _is_waiting(self) -> bool:
@@ -171,8 +182,8 @@ class SmtpProtocol(asyncio.Protocol):
         self.touched_at = self._shared.time()
         if self.transport is not None:
             self.session.answer(reply)
-            self._read_on(True)
             self._work()
+            self._read_on(True)
 
     def _work(self) -> None:
         """Pull events until there are no more, then write every reply at once."""
@@ -201,8 +212,8 @@ class SmtpProtocol(asyncio.Protocol):
     def _resume(self) -> None:
         self._is_held = False
         self.session.resume()
-        self._read_on(True)
         self._work()
+        self._read_on(True)
 
     def _pull(self) -> Pause:
         session = self.session
@@ -210,10 +221,16 @@ class SmtpProtocol(asyncio.Protocol):
             event = session.next_event()
             kind = type(event)
             if kind is Pause:
+                if self._stream is not None and session.is_spoiled:
+                    # It is read to its true end all the same, however long that takes.
+                    self._drop_body()
+                    self._read_on(True)
                 return cast(Pause, event)
             if kind is Rcpt:
                 self._rcpt(cast(Rcpt, event))
-            elif kind is Mail or kind is Hello:
+            elif kind is Mail:
+                self._mail(cast(Mail, event))
+            elif kind is Hello:
                 session.answer(REPLY_250_OK)
             elif kind is Data:
                 self._data()
@@ -225,6 +242,13 @@ class SmtpProtocol(asyncio.Protocol):
                 self._refused(cast(Refused, event))
             else:
                 self._ending = cast(Quit, event).reason
+
+    def _mail(self, event: Mail) -> None:
+        if self._shared.has_room:
+            self.session.answer(REPLY_250_OK)
+        else:
+            self._reject("mail", REPLY_452_STORAGE, "", sender=event.sender.text)
+            self.session.answer(REPLY_452_STORAGE)
 
     def _rcpt(self, event: Rcpt) -> None:
         verdict = self._shared.policy.rcpt(event.recipient, self._trusted)
@@ -253,20 +277,38 @@ class SmtpProtocol(asyncio.Protocol):
             self.session.answer(REPLY_452_STORAGE)
 
     def _chunk(self, data: bytes) -> None:
-        if self._void is None:
+        stream = self._stream
+        if stream is not None:
+            stream.add(data)
+            self._read_on(True)
+        elif self._void is None:
             self._chunks.append(data)
             self._n_octets += len(data)
             if not self._shared.hold(len(data)):
                 # Read on to the end of the message, but keep none of it.
                 self._drop_body()
                 self._void = REPLY_452_STORAGE
+            elif self._n_octets > PUT_OCTETS:
+                first = b"".join(self._chunks)
+                self._drop_body()
+                self._stream = Stream(self._shared, self, first)
 
     def _drop_body(self) -> None:
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream = None
         self._shared.release(self._n_octets)
         self._chunks, self._n_octets, self._void = [], 0, None
 
     def _message(self, event: Message) -> None:
-        shared, session = self._shared, self.session
+        shared, session, stream = self._shared, self.session, self._stream
+        if stream is not None:
+            refusal = stream.finish(session, self._origin, event)
+            if refusal is None:
+                self._id = stream.id
+            else:
+                self._refuse(refusal)
+            return
         void = self._void
         body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = []
@@ -275,16 +317,22 @@ class SmtpProtocol(asyncio.Protocol):
             id_, session, self._origin, body, bare=event.bare_line_end, has_8bit=event.has_8bit
         )
         if isinstance(built, Reply):
-            self._drop_body()
-            self._reject("message", built, "")
-            session.answer(built)
+            self._refuse(built)
         else:
             self._id = id_
             shared.link.put(built[0], built[1], self)
 
+    def _refuse(self, reply: Reply) -> None:
+        """Answer a message that was read and is not taken."""
+        self._drop_body()
+        self._reject("message", reply, "")
+        self.session.answer(reply)
+
     def _read_on(self, wanted: bool) -> None:
         transport = self.transport
-        wanted = wanted and not self._is_choked
+        # A client that sends on and on without waiting for answers waits here, in its own kernel.
+        has_room = self.session.n_buffered <= BUFFER_OCTETS
+        wanted = wanted and has_room and not self._is_choked and not self._is_held_back
         if transport is not None and wanted != self._is_reading and not transport.is_closing():
             self._is_reading = wanted
             if wanted:

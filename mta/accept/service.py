@@ -11,7 +11,6 @@ from mta.accept.shared import Shared
 from mta.child import Bound
 from mta.config import Config
 from mta.link import QueueLink
-from mta.message import IdMaker
 from mta.reply import Reply
 
 __all__ = ["Service"]
@@ -23,9 +22,9 @@ BACKLOG = 1024
 class Service:
     """Made once by the worker's composition root."""
 
-    def __init__(self, config: Config, link: QueueLink, ids: IdMaker, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, link: QueueLink, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._shared = Shared(config, link, ids, loop)
+        self._shared = Shared(config, link, loop)
         self._servers: list[asyncio.Server] = []
         self._connections: set[SmtpProtocol] = set()
 

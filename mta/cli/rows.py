@@ -6,22 +6,34 @@ Rule: every key is always there, "" and 0 for nothing. Used by the queue command
 from collections.abc import Container, Iterator
 from typing import Any
 
+from mta.errors import StartError
 from mta.report import rfc3339
-from mta.store import PartRow, Queued, Reader, RecipientRow
+from mta.store import NEVER_MS, PartRow, Queued, Reader, RecipientRow
 
-__all__ = ["STATES", "count", "message_row", "messages", "recipient_rows"]
+__all__ = ["STATES", "count", "message_row", "messages", "recipient_rows", "tell_damage"]
 
 # What a message with parts in several states is shown as: the first of these that one of them is in.
 STATES = ("active", "waiting", "deferred", "held", "aside")
 PAGE_MESSAGES = 500
 
 
-def messages(reader: Reader) -> Iterator[Queued]:
-    """Yield every message, oldest first, each page read in its own short transaction."""
+def messages(reader: Reader, damaged: list[bytes]) -> Iterator[Queued]:
+    """Yield every message, oldest first, each page read in its own short transaction.
+
+    The ids of those that cannot be read go to `damaged`: the others are not to be kept from anybody by them.
+    """
     after = b""
     while page := reader.page(after, PAGE_MESSAGES):
-        yield from page
-        after = page[-1].id
+        damaged += [id_ for id_, queued in page if queued is None]
+        yield from (queued for _, queued in page if queued is not None)
+        after = page[-1][0]
+
+
+def tell_damage(damaged: list[bytes]) -> None:
+    """Raise StartError if there was anything that could not be read."""
+    if damaged:
+        what = "1 row" if len(damaged) == 1 else f"{len(damaged):,} rows"
+        raise StartError(f"{what} of the queue cannot be read: see mta queue verify")
 
 
 def message_row(queued: Queued, active: Container[bytes]) -> dict[str, Any]:
@@ -43,7 +55,7 @@ def message_row(queued: Queued, active: Container[bytes]) -> dict[str, Any]:
         "n_recipients": message.n_recipients,
         "n_open": len(recipients),
         "attempts": max((part.attempt for part in parts), default=0),
-        "next_at": rfc3339(min((part.due for part in parts), default=0)),
+        "next_at": _next_at(min((min(part.due, _end(part)) for part in parts), default=0)),
         "last": _last(max(recipients, key=lambda row: row.last_at, default=None)),
     }
 
@@ -57,7 +69,7 @@ def recipient_rows(queued: Queued, active: Container[bytes]) -> list[dict[str, A
             "domain": part.queue.name.domain,
             "state": _state(part.part, part.name, active),
             "attempts": part.part.attempt,
-            "next_at": rfc3339(part.part.due),
+            "next_at": _next_at(min(part.part.due, _end(part.part))),
             "last": _last(row),
         }
         for part in queued.parts
@@ -65,17 +77,30 @@ def recipient_rows(queued: Queued, active: Container[bytes]) -> list[dict[str, A
     ]
 
 
-def count(reader: Reader, active: Container[bytes]) -> dict[str, int]:
-    """Return the totals: messages, recipients, and the recipients in each state."""
+def count(reader: Reader, active: Container[bytes], damaged: list[bytes]) -> dict[str, int]:
+    """Return the totals: messages, recipients, and the recipients in each state; `damaged` as in `messages`."""
     totals = dict.fromkeys(("messages", "recipients", "waiting", "deferred", "active", "held", "aside"), 0)
     totals["messages"] = reader.n_messages()
     after = b""
     while page := reader.parts(after, PAGE_MESSAGES):
         for name, part in page:
+            if part is None:
+                damaged.append(name)
+                continue
             totals["recipients"] += part.n_open
             totals[_state(part, name, active)] += part.n_open
         after = page[-1][0]
     return totals
+
+
+def _end(part: PartRow) -> int:
+    """Return when a part expires, if it is to be tried until then; past that no try is told of."""
+    return part.expires if not part.state else NEVER_MS
+
+
+def _next_at(due: int) -> str:
+    """Return when a part is due; "" for one that is held or set aside, which has no next time."""
+    return rfc3339(due) if due < NEVER_MS else ""
 
 
 def _state(part: PartRow, name: bytes, active: Container[bytes]) -> str:

@@ -1,5 +1,6 @@
 """The same rows for people: ages and sizes that read well, nothing from outside unescaped."""
 
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,11 @@ from rich.table import Table
 
 from mta.reply import printable
 
-__all__ = ["print_count", "print_message", "print_messages"]
+__all__ = ["print_count", "print_message", "print_messages", "size_text"]
 
-SIZES = ("B", "KB", "MB", "GB")
+SIZES = ("KB", "MB", "GB", "TB")
+# A diagnostic may have 1,000 octets of the peer's words.
+TEXT_CHARACTERS = 400
 AGES = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
@@ -20,12 +23,17 @@ def print_messages(rows: list[dict[str, Any]]) -> None:
     console = Console(highlight=False)
     for row in rows:
         domains = row["domains"]
-        to = domains[0] if len(domains) == 1 else f"{len(domains)} domains"
-        to += f" ({row['n_open']} recipients)" if row["n_open"] > 1 else ""
-        age, size = _age(_since(row["received_at"])), _size(row["octets"])
-        console.print(f"{row['id']}  [bold]{row['state']:<8}[/]  {age:>7} old  {size:>8}  {_until(row):>10}")
-        console.print(f"    {_text(row['sender'] or '<>')} to {_text(to)}  [dim]{_text(_answer(row['last']))}[/]")
-    console.print(f"{len(rows):,} message{'' if len(rows) == 1 else 's'}")
+        to = domains[0] if len(domains) == 1 else _counted(len(domains), "domain")
+        to += f" ({_counted(row['n_open'], 'recipient')})" if row["n_open"] > 1 else ""
+        age, size = _age(_since(row["received_at"])), size_text(row["octets"])
+        # A line is a line, however narrow the terminal: what stands in a pipe is searched and counted.
+        when = _until(row)
+        head = f"{row['id']}  [bold]{row['state']:<8}[/]  {age:>7} old  {size:>8}{f'  {when:>10}' if when else ''}"
+        console.print(head, soft_wrap=True)
+        answer = _answer(row["last"])
+        said = f"  [dim]{_text(answer)}[/]" if answer else ""
+        console.print(f"    {_text(row['sender'] or '<>')} to {_text(to)}{said}", soft_wrap=True)
+    console.print(_counted(len(rows), "message"))
 
 
 def print_message(row: dict[str, Any]) -> None:
@@ -36,12 +44,15 @@ def print_message(row: dict[str, Any]) -> None:
         ("id", row["id"]),
         ("state", row["state"]),
         ("from", row["sender"] or "<>"),
-        ("size", _size(row["octets"])),
+        ("size", size_text(row["octets"])),
         ("received", f"{row['received_at']} ({_age(_since(row['received_at']))} ago)"),
-        ("expires", row["expires_at"]),
+        ("expires", _ending(row["expires_at"])),
         ("tenant", row["tenant"]),
-        ("recipients", f"{row['n_open']} open of {row['n_recipients']}"),
+        ("campaign", row.get("campaign", "")),
+        ("recipients", f"{row['n_open']:,} open of {row['n_recipients']:,}"),
     ):
+        if not value:
+            continue
         facts.add_row(name, _text(value))
     console.print(facts)
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -69,8 +80,25 @@ def print_count(totals: dict[str, int]) -> None:
 
 
 def _text(text: str) -> str:
-    """Return text that came from outside fit for a terminal."""
-    return escape(printable(text))
+    """Return text that came from outside fit for a terminal: nothing in it moves the cursor or turns the writing."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return escape(printable(text))
+    # Not printable are controls, line ends, and the marks that make text run from right to left.
+    return escape("".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARACTERS]))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _ending(stamp: str) -> str:
+    """Return a time that lies ahead with how far it is."""
+    if not stamp:
+        return ""
+    left = -_since(stamp)
+    return f"{stamp} (in {_age(left)})" if left > 0 else f"{stamp} ({_age(-left)} ago)"
 
 
 def _since(stamp: str) -> float:
@@ -86,25 +114,27 @@ def _until(row: dict[str, Any]) -> str:
 
 
 def _age(seconds: float) -> str:
-    """Return a span in its two largest units: 3d 4h, 5m, 12s."""
+    """Return a span in its largest unit and the one below it: 3d 4h, 5m, 12s."""
     left = max(0, round(seconds))
-    words: list[str] = []
-    for unit_s, unit in AGES:
+    for at, (unit_s, unit) in enumerate(AGES):
         if left >= unit_s:
-            words.append(f"{left // unit_s}{unit}")
-            left %= unit_s
-        if len(words) == 2:
-            break
-    return " ".join(words) if words else f"{left}s"
+            words = f"{left // unit_s}{unit}"
+            below = left % unit_s // AGES[at + 1][0] if at + 1 < len(AGES) else 0
+            return f"{words} {below}{AGES[at + 1][1]}" if below else words
+    return f"{left}s"
 
 
-def _size(octets: int) -> str:
+def size_text(octets: int) -> str:
+    """Return a size in the largest unit that leaves a digit before the point: 512 B, 4.1 KB."""
+    if octets < 1000:
+        return f"{octets} B"
     size = float(octets)
-    for unit in SIZES[:-1]:
-        if size < 1000:
-            return f"{octets} B" if unit == "B" else f"{size:.1f} {unit}"
+    for unit in SIZES:
         size /= 1000
-    return f"{size:.1f} {SIZES[-1]}"
+        # 999.95 would be shown as 1000.0.
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size:,.1f} {SIZES[-1]}"
 
 
 def _answer(last: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: int = 5000
     """SMTP connections at once; each worker takes an equal share, rounded up."""
     message_octets: int = 52_428_800
-    """Size of a message as sent, dots removed; 16 MiB is the most this version takes. RFC 1870."""
+    """Size of a message as sent, dots removed; at most 128 MiB. RFC 1870."""
     recipients: int = 1000
     """Recipients in one transaction, 10,000 at most; RFC 5321 s4.5.3.1.8 asks for at least 100."""
     line_octets: int = 65_536
@@ -151,7 +151,7 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up_s: float = 432_000.0
     """Age at which a message expires."""
     bounce_give_up_s: float = 86_400.0
-    """The same for our own notices. (no effect in this version)"""
+    """The same for our own notices of what could not be delivered."""
 
 
 class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,9 +162,11 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_start: int = 5
     """Connections a new path begins with."""
     window_max: int = 20
-    """What the window may grow to. (no effect in this version)"""
+    """What the window may grow to, by one with each success."""
     pause_s: float = 60.0
-    """How long a path rests after its host failed. (no effect in this version)"""
+    """How long a path rests after its hosts failed: could not be reached, gave no greeting, or said 421."""
+    recipients: int = 100
+    """Recipients in one transaction, 100 at most; the others of a message follow on the same connection."""
     idle_s: float = 2.0
     """How long a connection without work is kept."""
     messages_per_connection: int = 1000
@@ -174,6 +176,8 @@ class Path(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Deliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The SMTP client."""
 
+    sessions: int = 2000
+    """Connections out at once, to all sites together. Sites that nobody knows to be alive share half of them."""
     port: int = 25
     """Port of hosts found by MX. (no effect in this version)"""
     source_ipv4: str = ""

@@ -23,6 +23,8 @@ MOST_COUNT = 1_000_000_000
 MOST_OCTETS = 2**47
 # A child gives a sign of life once a second: less patience than two of them kills healthy ones.
 HANG_LEAST_S = 2.0
+# A message's row names its extents, 1 MiB each, and a row has to fit a page of the queue's file.
+MOST_MESSAGE_OCTETS = 128 * MIB
 # What is told of a message to the queue process, its recipients among it, has to fit one frame.
 MOST_RECIPIENTS = 10_000
 MAILDIR_FIELDS = ("{domain}", "{local}")
@@ -44,7 +46,9 @@ def _count(least: int = 1, most: int = MOST_COUNT) -> Rule:
     return Rule(f"an integer, {words}", lambda value: least <= value <= most)
 
 
-def _octets(least: int = 1) -> Rule:
+def _octets(least: int = 1, most: int = 0) -> Rule:
+    if most:
+        return Rule(f"octets, from {least} to {most // MIB} MiB ({most})", lambda value: least <= value <= most)
     words = f"at least {least // MIB} MiB ({least})" if least >= MIB else f"at least {least}"
     return Rule(f"octets, {words} and below {MOST_OCTETS}", lambda value: least <= value < MOST_OCTETS)
 
@@ -163,7 +167,7 @@ RULES: dict[str, Rule] = {
     "dns.nameservers": Rule("address:port such as 192.0.2.1:53 or [2001:db8::1]:53", _is_nameserver),
     "dns.timeout_s": TIMEOUT,
     "limits.connections": _count(),
-    "limits.message_octets": _octets(),
+    "limits.message_octets": _octets(1, MOST_MESSAGE_OCTETS),
     "limits.recipients": _count(1, MOST_RECIPIENTS),
     "limits.line_octets": _octets(),
     "limits.received": _count(),
@@ -186,8 +190,10 @@ RULES: dict[str, Rule] = {
     "path.window_start": _count(),
     "path.window_max": _count(),
     "path.pause_s": WAIT,
+    "path.recipients": _count(1, 100),
     "path.idle_s": WAIT,
     "path.messages_per_connection": _count(),
+    "deliver.sessions": _count(),
     "deliver.port": _count(1, 65535),
     "deliver.source_ipv4": Rule("an IPv4 address, or nothing", lambda text: text == "" or _is_address(text, 4)),
     "deliver.source_ipv6": Rule("an IPv6 address, or nothing", lambda text: text == "" or _is_address(text, 6)),

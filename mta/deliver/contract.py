@@ -31,8 +31,13 @@ class Job(msgspec.Struct, frozen=True):
     """BODY=8BITMIME was given and the body has octets >= 0x80: a peer without 8BITMIME must not get it (RFC 6152)."""
     utf8: bool
     """SMTPUTF8 was given and is needed: a peer without it must not get it (RFC 6531 s3.2)."""
-    read: Callable[[], bytes]
-    """Return the whole content, CRLF line ends, dots not doubled. Cheap; call it when the octets are needed."""
+    n_pieces: int
+    """In how many pieces the content is read, at least 1."""
+    read: Callable[[int], bytes]
+    """Return a piece of the content by its number, from 0; CRLF line ends, which may be cut, and dots not doubled.
+
+    Cheap; call it when the octets are needed, and keep no more of them than one piece: a message may be large.
+    """
 
 
 class Report(Protocol):
@@ -41,8 +46,12 @@ class Report(Protocol):
     def done(self, job: Job, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """The attempt is over: one (recipient number, outcome) for each recipient of the job."""
 
-    def closed(self, session: int, left: Sequence[Job]) -> None:
-        """The session is over, called once and last; `left` were never started and go back as they came."""
+    def greeted(self, session: int) -> None:
+        """A host has greeted us and takes mail; called once at most."""
+
+    def closed(self, session: int, left: Sequence[Job], failure: Outcome | None) -> None:
+        """The session is over and its connection closed, called once and last; `left` were never started and go back
+        as they came. `failure` is what the host did, where that is no message's fault."""
 
 
 class Courier(Protocol):

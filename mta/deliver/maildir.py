@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -104,12 +104,11 @@ class MaildirWriter:
 
     def _copies(self, job: Job) -> list[tuple[int, Copy]]:
         """Write a copy for each recipient into tmp/."""
+        pieces = _pieces(job)
         try:
-            content = _content(job)
+            first = next(pieces)
         except Exception as error:
-            # Whatever keeps one message from being read is its own trouble: the rest of the batch goes on.
-            broken = Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", "")
-            return [(number, Copy("", "", outcome=broken)) for number, _ in job.recipients]
+            return [(number, Copy("", "", outcome=_unreadable(error))) for number, _ in job.recipients]
         copies = []
         for number, recipient in job.recipients:
             address = parse_mailbox(recipient)
@@ -119,17 +118,27 @@ class MaildirWriter:
             copy = Copy(str(self._mailboxes.path(address)), self._name(job.part, number))
             copies.append((number, copy))
             try:
-                self._begin(copy, address, content)
+                self._begin(copy, address)
             except OSError as error:
                 copy.fail(error)
+        began = [copy for _, copy in copies if copy.fd >= 0]
+        _append(began, first)
+        try:
+            for piece in pieces:
+                _append(began, piece)
+        except Exception as error:
+            for copy in began:
+                if copy.fd >= 0:
+                    _discard(copy)
+                    copy.outcome = _unreadable(error)
         return copies
 
     def _name(self, part: bytes, number: int) -> str:
         seconds = int.from_bytes(part[:6], "big") // 1000
         return f"{seconds}.{part[:16].hex()}P{int.from_bytes(part[16:], 'big')}R{number}.{self._host}"
 
-    def _begin(self, copy: Copy, address: Address, content: bytes) -> None:
-        """Write one file into tmp/ and leave it open, unless the mailbox has the mail already or is not there."""
+    def _begin(self, copy: Copy, address: Address) -> None:
+        """Open one file in tmp/, unless the mailbox has the mail already or is not there."""
         try:
             if _has(copy):
                 # Whoever moved it there may have died before the flush.
@@ -146,13 +155,6 @@ class MaildirWriter:
                 return
             _make_maildir(copy.mailbox)
             copy.fd = _create(f"{copy.mailbox}/tmp/{copy.name}")
-        view = memoryview(content)
-        try:
-            while view:
-                view = view[os.write(copy.fd, view) :]
-        except OSError:
-            _discard(copy)
-            raise
 
 
 class MaildirCourier:
@@ -242,13 +244,35 @@ class MaildirCourier:
         self._timer.cancel()
         left = tuple(self._jobs)
         self._jobs.clear()
-        self._report.closed(self._session, left)
+        self._report.closed(self._session, left, None)
 
 
-def _content(job: Job) -> bytes:
-    """Return the content as it stands in a file: LF line ends, and the reverse-path on top. RFC 5321 s4.4."""
-    head = f"Return-Path: <{job.sender}>\n".encode("utf-8", "replace")
-    return head + job.read().replace(b"\r\n", b"\n")
+def _pieces(job: Job) -> Iterator[bytes]:
+    """Yield the content as it stands in a file: LF line ends, and the reverse-path on top. RFC 5321 s4.4."""
+    # What the last piece ended with, where it may be half of a line end.
+    kept = f"Return-Path: <{job.sender}>\n".encode("utf-8", "replace")
+    for number in range(job.n_pieces):
+        piece = kept + job.read(number)
+        kept = b"\r" if number + 1 < job.n_pieces and piece.endswith(b"\r") else b""
+        yield piece[: len(piece) - len(kept)].replace(b"\r\n", b"\n")
+
+
+def _append(copies: Sequence[Copy], piece: bytes) -> None:
+    """Write a piece to each file that is open; what fails is decided."""
+    for copy in copies:
+        view = memoryview(piece)
+        try:
+            while view and copy.fd >= 0:
+                view = view[os.write(copy.fd, view) :]
+        except OSError as error:
+            copy.fail(error)
+            with contextlib.suppress(OSError):
+                _discard(copy)
+
+
+def _unreadable(error: Exception) -> Outcome:
+    """Return the outcome of a mail that cannot be read: its own trouble, the rest of the batch goes on."""
+    return Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", "")
 
 
 def _has(copy: Copy) -> bool:

@@ -3,9 +3,16 @@
 Rule: each network read ends in one turn: report what happened, take what is new, write once. uvloop does not gather
 writes, so a second one in the same callback would cost a system call and a packet.
 
+A large mail is written piece by piece, the next one when the last has left for the kernel: the transport's own limits,
+64 KiB and a quarter of it, say when. So a slow peer costs one piece of memory, and the pieces of others go out between.
+
 Hosts are tried in order until one greets us and answers EHLO; from then on the session belongs to that host. A host
-that fails before that has said nothing about any mail (RFC 5321 s5.1), and only when the last one failed are the jobs
-deferred. Nothing is raised to the dispatch; whatever a peer does ends in one `done` or one place in `closed` per job.
+that fails before that has said nothing about any mail (RFC 5321 s5.1): when the last one failed, the jobs are left over
+and the failure is told with `closed`. Nothing is raised to the dispatch; whatever a peer does ends in one `done` or one
+place in `closed` per job.
+
+`closed` is told when the connection is gone, at the peer's end too: whoever opens another for it is then not one too
+many.
 """
 
 import asyncio
@@ -13,13 +20,14 @@ import ipaddress
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
 
 from mta.config import Deliver, Path
 from mta.deliver.contract import Job, Report
+from mta.deliver.shares import Shares
 from mta.message import Hosts, Outcome
 from mta.smtp import Client, Done, Over
 
@@ -27,6 +35,8 @@ __all__ = ["RemoteCourier", "RemoteSettings"]
 
 # Up to here one copy is cheaper than handing the pieces to the kernel one by one.
 GATHER_OCTETS = 65_536
+# How long a peer may take to answer QUIT.
+QUIT_S = 1.0
 NO_ROUTE = Outcome("deferred", 451, "4.4.4", "no route to this domain", "", "")
 
 
@@ -62,12 +72,16 @@ class RemoteCourier(asyncio.Protocol):
         self._jobs: deque[Job] = deque()
         self._n_room = settings.path.messages_per_connection
         self._failure = NO_ROUTE
+        self._shares = Shares(settings.path.recipients)
         self._client: Client[Job] | None = None
+        self._over: Over[Job] | None = None
         self._transport: asyncio.Transport | None = None
         self._is_ready = False
         self._is_closing = False
         self._is_closed = False
         self._is_turning = False
+        self._is_full = False
+        self._feed_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_at = 0.0
         self._n_unsent = 0
@@ -96,8 +110,10 @@ class RemoteCourier(asyncio.Protocol):
         if self._client is not None and not self._client.is_over:
             self._client.abort()
             self._turn()
+        elif self._transport is not None:
+            self._transport.abort()
         elif not self._is_turning:
-            self._finish(())
+            self._finish()
 
     # What the transport tells.
 
@@ -110,13 +126,28 @@ class RemoteCourier(asyncio.Protocol):
             return
         self._client = Client(self._settings.hostname, self._target.remote_mta, self._settings.deliver)
         self._n_unsent = 0
+        self._is_full = False
         self._arm(self._client.timeout_s)
 
     def data_received(self, data: bytes) -> None:
         """Take one network read."""
-        if self._client is not None and not self._client.is_over:
+        if self._client is None:
+            return
+        if not self._client.is_over:
             self._client.receive(data)
             self._turn()
+        elif self._transport is not None:
+            # Most likely 221; whatever else it is, nobody wants it any more.
+            self._transport.close()
+
+    def pause_writing(self) -> None:
+        """The peer takes no more for now."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has taken what there was."""
+        self._is_full = False
+        self._feed_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: the session ends, or the next host is tried."""
@@ -126,6 +157,8 @@ class RemoteCourier(asyncio.Protocol):
         if not self._client.is_over:
             self._client.lost("lost connection")
             self._turn()
+        elif self._is_ready or self._is_closing:
+            self._finish()
         if not self._is_closed:
             self._client = None
             self._task = self._loop.create_task(self._connect())
@@ -146,13 +179,27 @@ class RemoteCourier(asyncio.Protocol):
         if over is None:
             self._write(output)
             self._arm(client.timeout_s or self._settings.path.idle_s)
+            if client.is_sending:
+                self._feed_soon()
             return
+        self._over, self._failure = over, over.outcome
         self._hang_up(output)
-        if self._is_ready or self._is_closing:
-            self._finish(over.left)
-        else:
-            # Never ready: connection_lost goes on to the next host.
-            self._failure = over.outcome
+        # Otherwise connection_lost ends it, or goes on to the next host.
+        if self._transport is None and (self._is_ready or self._is_closing):
+            self._finish()
+
+    def _feed_soon(self) -> None:
+        """Write the next piece of a large mail after whatever else is ready to run, unless there is no room."""
+        if not self._feed_is_due and not self._is_full:
+            self._feed_is_due = True
+            self._loop.call_soon(self._feed)
+
+    def _feed(self) -> None:
+        self._feed_is_due = False
+        client = self._client
+        if client is not None and not self._is_full and client.is_sending:
+            client.send_more()
+            self._turn()
 
     def _work(self, client: Client[Job]) -> Over[Job] | None:
         """Hand over jobs and report events until there are no more of either; return how the session ended, if so."""
@@ -161,7 +208,8 @@ class RemoteCourier(asyncio.Protocol):
             if self._is_ready and not client.is_over:
                 while self._jobs and self._n_room and not self._is_closing:
                     self._n_room -= 1
-                    client.deliver(self._jobs.popleft())
+                    for letter in self._shares.cut(self._jobs.popleft()):
+                        client.deliver(letter)
                 if client.is_idle and (self._is_closing or not self._n_room):
                     client.quit()
             events = client.events()
@@ -169,11 +217,19 @@ class RemoteCourier(asyncio.Protocol):
                 return over
             for event in events:
                 if isinstance(event, Done):
-                    self._report.done(event.letter, event.outcomes)
+                    self._done(client, event)
                 elif isinstance(event, Over):
                     over = event
                 else:
                     self._is_ready = True
+                    self._report.greeted(self._session)
+
+    def _done(self, client: Client[Job], event: Done[Job]) -> None:
+        job, outcomes, rest = self._shares.done(event.letter, event.outcomes)
+        if job is not None:
+            self._report.done(job, outcomes)
+        elif rest is not None and not client.is_over:
+            client.deliver(rest)
 
     def _write(self, output: list[bytes]) -> None:
         if self._transport is None or not output:
@@ -190,11 +246,11 @@ class RemoteCourier(asyncio.Protocol):
         # A peer that answered without reading the mail would keep a connection that still has octets to send open.
         if output and not self._transport.get_write_buffer_size():
             self._write(output)
-            self._transport.close()
+            self._arm(QUIT_S)
         else:
             self._transport.abort()
 
-    def _finish(self, left: Iterable[Job]) -> None:
+    def _finish(self) -> None:
         """The session is over: tell it, once."""
         if self._is_closed:
             return
@@ -203,9 +259,15 @@ class RemoteCourier(asyncio.Protocol):
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        over = self._over
+        is_hosts_fault = over is None or over.is_hosts_fault
+        failure = self._failure if is_hosts_fault and not self._is_closing and self._failure is not NO_ROUTE else None
+        left, reports = self._shares.left(over.left if over is not None else (), self._failure)
+        for job, outcomes in reports:
+            self._report.done(job, outcomes)
         rest = (*left, *self._jobs)
         self._jobs.clear()
-        self._report.closed(self._session, rest)
+        self._report.closed(self._session, rest, failure)
 
     # Time. One timer, which is moved only when it would come too late: most turns cost an addition.
 
@@ -221,7 +283,10 @@ class RemoteCourier(asyncio.Protocol):
     def _ring(self) -> None:
         self._timer = None
         client = self._client
-        if client is None or client.is_over or self._transport is None:
+        if client is None or self._transport is None:
+            return
+        if client.is_over:
+            self._transport.close()
             return
         n_unsent = self._transport.get_write_buffer_size()
         if n_unsent != self._n_unsent:
@@ -251,10 +316,10 @@ class RemoteCourier(asyncio.Protocol):
             else:
                 break
         self._task = None
-        while self._jobs:
+        while self._jobs and self._failure is NO_ROUTE:
             job = self._jobs.popleft()
-            self._report.done(job, [(number, self._failure) for number, _ in job.recipients])
-        self._finish(())
+            self._report.done(job, [(number, NO_ROUTE) for number, _ in job.recipients])
+        self._finish()
 
     async def _resolve(self, host: str, port: int) -> None:
         """Add the addresses of `host` to the targets."""

@@ -1,19 +1,27 @@
 """The link between workers and the queue process: frames, and both ends."""
 
-from mta.link.client import QueueLink, Tasks, Waiter
+from mta.link.client import QueueLink
+from mta.link.contract import PartWaiter, Tasks, Waiter
 from mta.link.frames import (
     LINK_VERSION,
-    MAX_CONTENT_OCTETS,
+    PART_OCTETS,
+    PUT_OCTETS,
     Closed,
+    Greeted,
     Hello,
     Kind,
     Lease,
     Leases,
     Note,
+    Notice,
+    Order,
+    Ordered,
+    OrderName,
     Put,
     PutHead,
     PutPart,
     Refused,
+    Report,
     Resolve,
     Resolved,
     Settle,
@@ -24,24 +32,34 @@ from mta.link.frames import (
     frame,
     read_put,
 )
+from mta.link.parts import Part, read_end, read_id, read_part
 from mta.link.server import READ_OCTETS, Connection
 
 __all__ = [
     "LINK_VERSION",
-    "MAX_CONTENT_OCTETS",
+    "PART_OCTETS",
+    "PUT_OCTETS",
     "READ_OCTETS",
     "Closed",
     "Connection",
+    "Greeted",
     "Hello",
     "Kind",
     "Lease",
     "Leases",
     "Note",
+    "Notice",
+    "Order",
+    "OrderName",
+    "Ordered",
+    "Part",
+    "PartWaiter",
     "Put",
     "PutHead",
     "PutPart",
     "QueueLink",
     "Refused",
+    "Report",
     "Resolve",
     "Resolved",
     "Settle",
@@ -52,5 +70,8 @@ __all__ = [
     "Welcome",
     "decoder",
     "frame",
+    "read_end",
+    "read_id",
+    "read_part",
     "read_put",
 ]

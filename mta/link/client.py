@@ -11,22 +11,23 @@ import asyncio
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, cast
-
-import msgspec
+from typing import Literal, cast
 
 from mta._fast import FrameReader
+from mta.link.contract import PartWaiter, Tasks, Waiter
 from mta.link.frames import (
     LINK_VERSION,
     MAX_FRAME_OCTETS,
     MAX_HEAD_OCTETS,
     Closed,
+    Greeted,
     Hello,
     Kind,
     Lease,
     Note,
     PutHead,
     Refused,
+    Report,
     Resolve,
     Resolved,
     Settle,
@@ -36,52 +37,28 @@ from mta.link.frames import (
     decoder,
     encode,
     frame,
-    put_frame,
 )
 from mta.link.notes import Notes
+from mta.link.parts import read_id, read_part_stored
+from mta.link.pending import Pending, Puts
+from mta.link.streams import Streams
 from mta.linkpath import open_link
-from mta.message import IdMaker, now_ms
+from mta.message import IdMaker, Outcome, now_ms
 from mta.reply import REPLY_451_QUEUE_SILENT, Reply
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
 
-__all__ = ["QueueLink", "Tasks", "Waiter"]
+__all__ = ["QueueLink"]
 
 RETRY_S = 0.05
+# Parts this worker takes at once. What is leased is not in RAM: this bounds how much comes back when it dies.
+CREDIT_PARTS = 2000
+# Up to here one copy is cheaper than handing the pieces to the kernel one by one.
+GATHER_OCTETS = 65_536
+# So much, and another frame of settlements is begun: the whole must stay well below the limit of a frame.
+FRAME_OCTETS = 1024 * 1024
+RESULT_OCTETS = 2048
 REPLY_452_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients for one message, send it to some of them first")
-ID_OCTETS = 16
-
-
-class Waiter(Protocol):
-    """Who put a message and waits for the answer; one of the two is called, once."""
-
-    def stored(self) -> None:
-        """The message is on the disk."""
-
-    def refused(self, reply: Reply) -> None:
-        """It is not; this is what the client shall hear."""
-
-
-class Tasks(Protocol):
-    """What the queue process asks of a worker."""
-
-    def lease(self, lease: Lease) -> None:
-        """Deliver these parts."""
-
-    def resolve(self, question: Resolve) -> None:
-        """Find the way to a domain; answer with `QueueLink.resolved`."""
-
-    def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
-        """Return the open sessions (number, site) and the leases (session, part) not yet settled."""
-
-
-class Pending(msgspec.Struct):
-    """A PUT that was not answered."""
-
-    head: bytes
-    content: Sequence[bytes]
-    waiter: Waiter
-    sent_at: float
 
 
 class End(asyncio.Protocol):
@@ -126,8 +103,10 @@ class QueueLink:
         self._connecting: asyncio.Task[None] | None = None
         self._welcomed: dict[str, asyncio.Future[Welcome]] = {}
         self._incarnation = 0
-        self._pending: dict[bytes, Pending] = {}
-        self._confirmed = 0
+        self._puts = Puts()
+        self.has_storage = True
+        """The queue process has room for new mail."""
+        self._streams = Streams()
         self._settling: list[Settlement] = []
         self._unsettled: deque[tuple[Settlement, ...]] = deque()
         self._later: list[bytes] = []
@@ -137,23 +116,28 @@ class QueueLink:
             Kind.WELCOME: self._on_welcome,
             Kind.STORED: self._on_stored,
             Kind.REFUSED: self._on_refused,
+            Kind.STORAGE: self._on_storage,
+            Kind.PART_STORED: self._on_part_stored,
+            Kind.PART_REFUSED: self._on_part_refused,
+            Kind.ABORTED: self._on_aborted,
             Kind.LEASE: self._on_lease,
+            Kind.REPORT: self._on_report,
             Kind.SETTLED: self._on_settled,
             Kind.RESOLVE: self._on_resolve,
         }
         self._decode_refused = decoder(Refused).decode
         self._decode_lease = decoder(Lease).decode
+        self._decode_report = decoder(Report).decode
         self._decode_settled = decoder(Settled).decode
         self._decode_resolve = decoder(Resolve).decode
         self._decode_welcome = decoder(Welcome).decode
 
-    async def start(self, tasks: Tasks) -> IdMaker:
-        """Connect; return the maker of this worker's message ids once the queue process knows us."""
+    async def start(self, tasks: Tasks) -> None:
+        """Connect, until the queue process knows us."""
         self._tasks = tasks
         # As a task that `lost` knows of: a queue process that dies meanwhile must not start another beside it.
         self._connecting = self._loop.create_task(self._connect())
         await self._connecting
-        return self._ids
 
     def close(self) -> None:
         """Write out what is gathered and end both connections."""
@@ -164,21 +148,48 @@ class QueueLink:
                 end.transport.close()
 
     @property
+    def ids(self) -> IdMaker:
+        """The maker of this worker's message ids; there is one before anything is leased."""
+        return self._ids
+
+    @property
     def n_pending(self) -> int:
-        """PUTs and settlements that are not answered."""
-        return len(self._pending) + len(self._unsettled) + len(self._settling)
+        """PUTs, parts, aborts and settlements that are not answered."""
+        return len(self._puts) + self._streams.n_pending + len(self._unsettled) + len(self._settling)
 
     # What the worker says
 
-    def put(self, head: PutHead, content: Sequence[bytes], waiter: Waiter) -> None:
-        """Hand a message to the queue process; `waiter` hears once, later."""
+    def put(self, head: PutHead, content: Sequence[bytes], waiter: Waiter, n_parts: int = 0, octets: int = 0) -> None:
+        """Hand a message to the queue process; `waiter` hears once, later.
+
+        With `n_parts` this is the end of a stream of that many parts, `content` goes in front of them, and `octets` are
+        those of the whole message.
+        """
         encoded = encode(head)
         if len(encoded) > MAX_HEAD_OCTETS:
             self._loop.call_soon(waiter.refused, REPLY_452_RECIPIENTS)
             return
-        self._pending[head.id] = Pending(encoded, content, waiter, self._loop.time())
+        said = self._puts.add(head.id, Pending(encoded, content, waiter, self._loop.time(), n_parts, octets))
         if self._is_up:
-            self._ends["in"].out.append(put_frame(encoded, content, self._confirmed, False))
+            self._ends["in"].out.append(said)
+            self._flush_soon()
+
+    def part(self, id_: bytes, number: int, octets: memoryview, waiter: PartWaiter) -> None:
+        """Hand over a part of a message; `octets` must not change until `waiter` has heard."""
+        pieces = self._streams.add(id_, number, octets, waiter, self._loop.time())
+        if self._is_up:
+            self._ends["in"].out.extend(pieces)
+            self._flush_soon()
+
+    def abort(self, id_: bytes) -> None:
+        """Say that a stream does not come to its end; nothing more is heard of it."""
+        said = [self._streams.abort(id_)]
+        withdrawal = self._puts.withdraw(id_, is_up=self._is_up)
+        if withdrawal is not None:
+            # Its end was said, too: once that is committed an abort has nothing to throw away.
+            said.append(withdrawal)
+        if self._is_up:
+            self._ends["in"].out.extend(said)
             self._flush_soon()
 
     def settle(self, settlement: Settlement) -> None:
@@ -186,12 +197,16 @@ class QueueLink:
         self._settling.append(settlement)
         self._flush_soon()
 
-    def closed(self, session: int) -> None:
-        """Say that a session is over, and what it has not settled was not started.
+    def greeted(self, session: int) -> None:
+        """Say that a host greeted a session."""
+        self._say(Kind.GREETED, Greeted(session))
+
+    def closed(self, session: int, failure: Outcome | None) -> None:
+        """Say that a session is over, and what it has not settled was not started; `failure` if its host is to blame.
 
         Not repeated: after a lost link HELLO says which sessions there are.
         """
-        self._say(Kind.CLOSED, Closed(session))
+        self._say(Kind.CLOSED, Closed(session, failure))
 
     def resolved(self, answer: Resolved) -> None:
         """Answer a RESOLVE."""
@@ -213,16 +228,14 @@ class QueueLink:
         self._flush_soon()
 
     def tend(self) -> None:
-        """Answer 451 to whoever waited longer than the grace; to be called about once a second."""
+        """Answer 451 to whoever waited longer than the grace, and take the message back; about once a second."""
         self._notes.tell_dropped()
         self._flush_soon()
         until = self._loop.time() - self._grace_s
-        for id_, pending in list(self._pending.items()):
-            # Oldest first: a dict keeps the order in which the messages were put.
-            if pending.sent_at > until:
-                break
-            del self._pending[id_]
-            pending.waiter.refused(REPLY_451_QUEUE_SILENT)
+        withdrawals = self._puts.expire(until, REPLY_451_QUEUE_SILENT, is_up=self._is_up)
+        if self._is_up:
+            self._ends["in"].out.extend(withdrawals)
+        self._streams.expire(until, REPLY_451_QUEUE_SILENT)
 
     # The connections
 
@@ -235,8 +248,15 @@ class QueueLink:
                 if end.transport is not None:
                     end.transport.abort()
             await asyncio.sleep(RETRY_S)
-        self._confirmed = 0
-        self._ends["in"].out.extend(put_frame(p.head, p.content, 0, True) for p in self._pending.values())
+        self._puts.n_confirmed = 0
+        # All of them: what was settled before HELLO is not among what it said is held.
+        self._gather()
+        said_in = self._ends["in"].out
+        # First: a client that was told 451 may have put its message again, under another id.
+        said_in.extend(self._puts.withdrawals_again())
+        said_in.extend(self._streams.again())
+        said_in.extend(self._puts.again())
+        said_in.extend(self._streams.aborts_again())
         self._ends["out"].out.extend(frame(Kind.SETTLE, Settle(0, settlements)) for settlements in self._unsettled)
         self._ends["out"].out.extend(self._later)
         self._later.clear()
@@ -264,7 +284,7 @@ class QueueLink:
         if role == "out":
             # What happened before is in `held`; what happens from here on until READY is not.
             self._later.clear()
-        hello = Hello(LINK_VERSION, role, self._worker, self._pid, self._incarnation, sessions, held)
+        hello = Hello(LINK_VERSION, role, self._worker, self._pid, self._incarnation, CREDIT_PARTS, sessions, held)
         if end.transport is None:
             raise ConnectionError("the link was lost at once")
         end.transport.write(frame(Kind.HELLO, hello))
@@ -304,24 +324,35 @@ class QueueLink:
             self._loop.call_soon(self._flush)
 
     def _gather(self) -> None:
-        """Make one frame of the settlements so far."""
-        if self._settling:
-            settlements = tuple(self._settling)
-            self._settling.clear()
+        """Make a frame of the settlements so far, or more where they would not fit one."""
+        while self._settling:
+            n_octets = at = 0
+            while at < len(self._settling) and n_octets < FRAME_OCTETS:
+                notice = self._settling[at].notice
+                n_octets += RESULT_OCTETS * len(self._settling[at].results)
+                n_octets += len(notice.content) if notice is not None else 0
+                at += 1
+            settlements = tuple(self._settling[:at])
+            del self._settling[:at]
             self._unsettled.append(settlements)
             if self._is_up:
-                self._ends["out"].out.append(frame(Kind.SETTLE, Settle(self._confirmed, settlements)))
+                self._ends["out"].out.append(frame(Kind.SETTLE, Settle(self._puts.n_confirmed, settlements)))
 
     def _flush(self) -> None:
         self._flush_is_due = False
         self._gather()
         if not self._is_up:
             return
-        if self._notes:
+        while self._notes:
             self._ends["out"].out.append(frame(Kind.NOTE, Note(self._notes.take())))
         for end in self._ends.values():
             if end.out and end.transport is not None:
-                end.transport.write(end.out[0] if len(end.out) == 1 else b"".join(end.out))
+                if len(end.out) == 1:
+                    end.transport.write(end.out[0])
+                elif sum(map(len, end.out)) <= GATHER_OCTETS:
+                    end.transport.write(b"".join(end.out))
+                else:
+                    end.transport.writelines(end.out)
                 end.out.clear()
 
     # What the queue process says
@@ -337,18 +368,23 @@ class QueueLink:
         self._welcomed[end.role].set_result(self._decode_welcome(payload))
 
     def _on_stored(self, _end: End, payload: bytes) -> None:
-        for start in range(0, len(payload), ID_OCTETS):
-            self._confirmed += 1
-            pending = self._pending.pop(payload[start : start + ID_OCTETS], None)
-            if pending is not None:
-                pending.waiter.stored()
+        self._puts.stored(payload)
 
     def _on_refused(self, _end: End, payload: bytes) -> None:
-        self._confirmed += 1
+        self._puts.refused(self._decode_refused(payload))
+
+    def _on_storage(self, _end: End, payload: bytes) -> None:
+        self.has_storage = payload == b"\1"
+
+    def _on_part_stored(self, _end: End, payload: bytes) -> None:
+        self._streams.stored(*read_part_stored(payload))
+
+    def _on_part_refused(self, _end: End, payload: bytes) -> None:
         refused = self._decode_refused(payload)
-        pending = self._pending.pop(refused.id, None)
-        if pending is not None:
-            pending.waiter.refused(Reply(refused.code, refused.enhanced, refused.text))
+        self._streams.refused(refused.id, Reply(refused.code, refused.enhanced, refused.text))
+
+    def _on_aborted(self, _end: End, payload: bytes) -> None:
+        self._streams.aborted(read_id(payload))
 
     def _on_settled(self, _end: End, payload: bytes) -> None:
         for _ in range(self._decode_settled(payload).n_frames):
@@ -356,6 +392,9 @@ class QueueLink:
 
     def _on_lease(self, _end: End, payload: bytes) -> None:
         self._tasks.lease(self._decode_lease(payload))
+
+    def _on_report(self, _end: End, payload: bytes) -> None:
+        self._tasks.report(self._decode_report(payload))
 
     def _on_resolve(self, _end: End, payload: bytes) -> None:
         self._tasks.resolve(self._decode_resolve(payload))

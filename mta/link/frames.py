@@ -8,24 +8,36 @@ A worker holds two connections, each opened by HELLO and answered by WELCOME: *i
 everything else. Answers on one connection come in the order of what they answer.
 
     worker                 queue process        meaning
-    HELLO            in/out                     who I am; on out also the leases and sessions I hold
+    HELLO            in/out                     who I am; on out also my credit, and the leases and sessions I hold
                      in/out   WELCOME           my incarnation and the node's number
     PUT              in                         a message; 250 may be said once it is answered
                      in       STORED, REFUSED   it is committed; it is not, and this is what to tell the client
+    PUT_PART         in                         a part of a message too large for one PUT; see `parts`
+                     in       PART_STORED, PART_REFUSED
+    PUT_END          in                         its head and what goes in front; answered like PUT
+    PUT_ABORT        in                         it does not come to its end after all
+                     in       ABORTED           nothing of it is left but trash
+    WITHDRAW         in                         take a message back: its client waited too long, and was told so
     READY            in/out                     everything unanswered has been said again: leases may come
+                     in       STORAGE           whether there is room for new mail
                      out      LEASE             deliver these parts over this session
+                     out      REPORT            time is up for these parts: tell their senders
+    GREETED          out                        a host of this session's site greeted us
     SETTLE           out                        what became of leased parts
                      out      SETTLED           so many SETTLE frames more are committed
-    CLOSED           out                        a session is over; what it has not settled comes back untried
+    CLOSED           out                        a session is over; what it has not settled comes back untried.
+                                                If its host failed, how: that rests the path, and no message counts it
     LEAVE            out                        no new sessions: this worker is about to end
                      out      RESOLVE           where does mail for this domain go?
     RESOLVED         out                        the site, its hosts, and until when to believe it
     NOTE             out                        events that nobody waits for
 
-`confirmed` counts the answers to PUTs that the worker has had over this connection: the queue process may forget those
-ids. `repeat` says that the frame was sent before, over a link that was lost.
+`confirmed` counts the answers to PUTs and WITHDRAWs that the worker has had over this connection: the queue process may
+forget those ids. `repeat` says that the frame was sent before, over a link that was lost.
 
-A command line tool opens one connection with ASK instead and gets LEASES: the parts that are leased now.
+A worker has `credit` for so many parts at once, leased or to report on. A command line tool opens one connection with
+ASK instead and gets LEASES, the parts that are leased now; or it gives ORDERs, and each is answered by ORDERED once it
+is committed.
 """
 
 import enum
@@ -39,19 +51,26 @@ from mta.message import Outcome, QueueName
 
 __all__ = [
     "LINK_VERSION",
-    "MAX_CONTENT_OCTETS",
     "MAX_FRAME_OCTETS",
     "MAX_HEAD_OCTETS",
+    "PART_OCTETS",
+    "PUT_OCTETS",
     "Closed",
+    "Greeted",
     "Hello",
     "Kind",
     "Lease",
     "Leases",
     "Note",
+    "Notice",
+    "Order",
+    "OrderName",
+    "Ordered",
     "Put",
     "PutHead",
     "PutPart",
     "Refused",
+    "Report",
     "Resolve",
     "Resolved",
     "Settle",
@@ -66,11 +85,14 @@ __all__ = [
 ]
 
 LINK_VERSION = 1
-# One PUT holds a whole message: what is larger has to wait for the frames that stream.
-MAX_CONTENT_OCTETS = 16 * 1024 * 1024
+# A message whose content is larger than this comes in parts.
+PUT_OCTETS = 262_144
+# Each part becomes one extent, and all extents of a message have to fit its row.
+PART_OCTETS = 1024 * 1024
 # Sender, recipients, event: what a message is besides its content.
 MAX_HEAD_OCTETS = 1024 * 1024
-MAX_FRAME_OCTETS = MAX_CONTENT_OCTETS + 2 * MAX_HEAD_OCTETS
+# A part, a PUT with the largest head, a HELLO that names 200,000 leases.
+MAX_FRAME_OCTETS = 5 * 1024 * 1024
 ID_OCTETS = 16
 
 
@@ -93,18 +115,34 @@ class Kind(enum.IntEnum):
     LEAVE = 14
     ASK = 15
     LEASES = 16
+    WITHDRAW = 17
+    STORAGE = 18
+    GREETED = 19
+    PUT_PART = 20
+    PUT_END = 21
+    PUT_ABORT = 22
+    PART_STORED = 23
+    PART_REFUSED = 24
+    ABORTED = 25
+    REPORT = 28
+    ORDER = 29
+    ORDERED = 30
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """`role` is in or out; `incarnation` 0 asks for a new one. `sessions` are (number, site), `held` are
-    (session, part): what this worker had from the queue process before the link was lost."""
+    """`role` is in or out; `incarnation` 0 asks for a new one. `credit` is how many parts this worker takes at once.
+
+    `sessions` are (number, site, whether it was greeted), `held` are (session, part): what this worker had from the
+    queue process before the link was lost.
+    """
 
     version: int
     role: Literal["in", "out"]
     worker: int
     pid: int
     incarnation: int
-    sessions: tuple[tuple[int, str], ...]
+    credit: int
+    sessions: tuple[tuple[int, str, bool], ...]
     held: tuple[tuple[int, bytes], ...]
 
 
@@ -124,12 +162,15 @@ class PutPart(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PutHead(msgspec.Struct, frozen=True, array_like=True):
-    """Everything of a message but its content. Times are ms since 1970; `event` is its encoded `received` event."""
+    """Everything of a message but its content. Times are ms since 1970; `event` is its encoded `received` event.
+
+    It expires `lifetime_ms` after it was stored, by the queue process's clock, which never jumps.
+    """
 
     id: bytes
     sender: str
     received_at: int
-    expires: int
+    lifetime_ms: int
     tenant: str
     campaign: str
     flags: int
@@ -138,12 +179,14 @@ class PutHead(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Put(msgspec.Struct, frozen=True):
-    """A PUT frame taken apart."""
+    """A PUT taken apart; or a PUT_END, where `content` goes in front of `n_parts` parts and `octets` is all of it."""
 
     head: PutHead
     content: bytes
     confirmed: int
     repeat: bool
+    n_parts: int = 0
+    octets: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True):
@@ -169,12 +212,32 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[bytes, ...]
 
 
+class Report(msgspec.Struct, frozen=True, array_like=True):
+    """Write to the senders of these parts that time is up for all of their recipients.
+
+    `status` is expired, or bounced if an operator wants it so; `failure` is why their hosts could not be reached, for
+    recipients that were never tried.
+    """
+
+    status: Literal["expired", "bounced"]
+    failure: Outcome | None
+    parts: tuple[bytes, ...]
+
+
+class Notice(msgspec.Struct, frozen=True, array_like=True):
+    """A message of our own to a sender, to be stored with the settlement that it tells of."""
+
+    head: PutHead
+    content: bytes
+
+
 class Settlement(msgspec.Struct, frozen=True, array_like=True):
     """What became of one part: (recipient number, address, outcome) for each of its recipients.
 
     None at all means that the worker could not read the part: it is gone already, or shall be set aside.
 
     `received_at` and `tenant` are those of the message, which never change: they save the queue process a read.
+    `notice` tells the sender of the recipients that failed for good. `is_report` when this was no attempt.
     """
 
     part: bytes
@@ -182,6 +245,8 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True):
     received_at: int
     tenant: str
     results: tuple[tuple[int, str, Outcome], ...]
+    notice: Notice | None = None
+    is_report: bool = False
 
 
 class Settle(msgspec.Struct, frozen=True, array_like=True):
@@ -198,7 +263,17 @@ class Settled(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True):
-    """A session is over; what was leased to it and is not settled was not started."""
+    """A session is over; what was leased to it and is not settled was not started.
+
+    `failure` is what its host did, where that is no message's fault: unreachable, no greeting, 421.
+    """
+
+    session: int
+    failure: Outcome | None
+
+
+class Greeted(msgspec.Struct, frozen=True, array_like=True):
+    """A host greeted a session."""
 
     session: int
 
@@ -232,6 +307,24 @@ class Leases(msgspec.Struct, frozen=True, array_like=True):
     parts: tuple[bytes, ...]
 
 
+OrderName = Literal["retry", "hold", "release", "remove", "bounce"]
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """What an operator wants done with messages."""
+
+    name: OrderName
+    ids: tuple[bytes, ...]
+
+
+class Ordered(msgspec.Struct, frozen=True, array_like=True):
+    """It is done: so many messages changed; these are not in the queue, and these are damaged and stay as they are."""
+
+    n_changed: int
+    unknown: tuple[bytes, ...]
+    damaged: tuple[bytes, ...]
+
+
 T = TypeVar("T")
 
 _header = struct.Struct("<IB")
@@ -260,7 +353,7 @@ def put_frame(head: bytes, content: Sequence[bytes], confirmed: int, repeat: boo
     return b"".join((_put.pack(n_octets, Kind.PUT, len(head), confirmed, repeat), head, *content))
 
 
-def read_put(payload: bytes) -> "Put":
+def read_put(payload: bytes) -> Put:
     """Take a PUT payload apart. Raises msgspec.DecodeError or ValueError for a malformed one."""
     if len(payload) < _put_rest.size:
         raise ValueError("a PUT without a head")

@@ -13,6 +13,8 @@ __all__ = ["Notes"]
 NOTES_PER_S = 1000
 # While the link is down nothing may grow without bound.
 NOTES_KEPT = 10_000
+# Clients have a say in how long an event is; a frame has a limit.
+FRAME_OCTETS = 1_000_000
 
 
 class Notes:
@@ -49,9 +51,15 @@ class Notes:
             self._n_dropped = 0
 
     def take(self) -> tuple[bytes, ...]:
-        """Return what was gathered, and forget it."""
-        events = tuple(self._events)
-        self._events.clear()
+        """Return what was gathered, or as much of it as one frame should hold, and forget it."""
+        n_octets = n_events = 0
+        for event in self._events:
+            n_octets += len(event)
+            if n_octets > FRAME_OCTETS and n_events:
+                break
+            n_events += 1
+        events = tuple(self._events[:n_events])
+        del self._events[:n_events]
         return events
 
     def __len__(self) -> int:

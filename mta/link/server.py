@@ -8,6 +8,8 @@ from mta.link.frames import MAX_FRAME_OCTETS
 
 __all__ = ["READ_OCTETS", "Connection"]
 
+# More than every answer and lease of a worker that is merely slow.
+MOST_UNSENT = 16_777_216
 READ_OCTETS = 262_144
 """A good size for the read buffer."""
 
@@ -57,6 +59,8 @@ class Connection:
             sent = 0
         except OSError as problem:
             raise LinkLost(str(problem)) from problem
+        if len(data) - sent > MOST_UNSENT:
+            raise LinkLost("the peer does not read what it is told")
         self._out = [data[sent:]] if sent < len(data) else []
         return not self._out
 

@@ -5,5 +5,6 @@
 
 from mta.master.children import EXIT_FAULT, MAINS
 from mta.master.main import serve
+from mta.master.sockets import Lock, find_user
 
-__all__ = ["EXIT_FAULT", "MAINS", "serve"]
+__all__ = ["EXIT_FAULT", "MAINS", "Lock", "find_user", "serve"]

@@ -3,8 +3,9 @@
 Rule: one turn is one screen, and nothing in it blocks but the wait. Everything else (stopping included) is made of
 turns, so a child that dies during a stop is seen like any other.
 
-A child that dies is replaced: at once, or after a growing wait while it keeps dying young. Until the server has been
-ready once, five deaths of one kind before their "ready" mean that it cannot start, and end it with exit code 1.
+A child that dies is replaced: at once, or after a growing wait while it keeps dying before it is ready. Until the
+server has been ready once, five deaths of one kind before their "ready" mean that it cannot start, and end it with exit
+code 1.
 """
 
 import contextlib
@@ -26,7 +27,9 @@ __all__ = ["Arbiter"]
 TURN_S = 1.0
 # Longer than this between two turns means that the machine or the master slept; nobody's silence counts then.
 SLEPT_S = 5.0
+# A child that came so far as to serve is wanted back soon, for clients wait for it, but not in a tight loop.
 YOUNG_S = 10.0
+YOUNG_REST_S = 0.2
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 30.0
 BOOT_DEATHS = 5
@@ -186,10 +189,13 @@ class Arbiter:
                 self._wanted.discard(kid.kind)
                 self._code, self._order = 1, self._order or signal.SIGTERM
                 return
-        kid.n_quick_deaths = kid.n_quick_deaths + 1 if now - kid.born_at < YOUNG_S else 0
-        pause_s = (
-            min(BACKOFF_FIRST_S * 2.0 ** (kid.n_quick_deaths - 2), BACKOFF_MOST_S) if kid.n_quick_deaths > 1 else 0
-        )
+        if kid.is_ready:
+            kid.n_stillborn = 0
+            kid.n_young = kid.n_young + 1 if now - kid.born_at < YOUNG_S else 0
+            pause_s = YOUNG_REST_S if kid.n_young > 1 else 0
+        else:
+            kid.n_stillborn += 1
+            pause_s = min(BACKOFF_FIRST_S * 2.0 ** (kid.n_stillborn - 2), BACKOFF_MOST_S) if kid.n_stillborn > 1 else 0
         kid.due_at = now + pause_s
         say(f"{kid.name} (pid {pid}) died with {status}, starting another {f'in {pause_s:g} s' if pause_s else 'now'}")
 

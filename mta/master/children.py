@@ -48,8 +48,10 @@ class Kid(msgspec.Struct, eq=False):
     """Monotonic seconds, like all times here."""
     due_at: float = 0.0
     """When the next one may be born."""
-    n_quick_deaths: int = 0
-    """How many in a row died soon after their birth."""
+    n_stillborn: int = 0
+    """How many in a row died before they were ready."""
+    n_young: int = 0
+    """How many in a row died soon after."""
 
     @property
     def name(self) -> str:

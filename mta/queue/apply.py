@@ -4,32 +4,41 @@ Rule: no clock, no randomness, no RAM but the writer's. Everything a change need
 changes can be applied, aborted, and applied again without the one that failed.
 
 A refusal that concerns one frame is a ValueError, StoreError or msgspec error out of here; StorageFull concerns all.
+What operators and the deaths of workers change is in `orders`.
 """
 
 import msgspec
 
 from mta.link import PutHead, Settlement
 from mta.message import REASON_OCTETS, Outcome, QueueName
-from mta.report import FATES, cut
+from mta.queue.incoming import take_parts
+from mta.queue.rows import drop_message, drop_part, move_due
+from mta.report import FATES, SetAside, cut
 from mta.report import encode as encode_event
 from mta.store import (
+    NEVER_MS,
     MessageRow,
     PartRow,
     RecipientRow,
     Writer,
     decode_message,
     decode_part,
-    due_key,
+    due_row,
     encode,
     message_of,
+    open_queue,
     part_name,
     recipient_key,
+    timer_row,
 )
 
-__all__ = ["Arrived", "Off", "put_message", "settle_part"]
+__all__ = ["LATE_MS", "Arrived", "Off", "put_message", "settle_part"]
 
-# A part that is set aside is due never: its row keeps its queue, and nothing wakes it.
-NEVER_MS = (1 << 63) - 1
+# A part costs its queue's turn one for each recipient, and one more for so many octets.
+COST_OCTETS = 32_768
+# What cannot be tried again before it expires is ended by its timer. If many ring at once and take a moment, nobody
+# shall be asked again meanwhile.
+LATE_MS = 60_000
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -38,24 +47,31 @@ class Arrived(msgspec.Struct, frozen=True):
     queue: int
     name: QueueName
     part: bytes
+    cost: int
 
 
 class Off(msgspec.Struct, frozen=True):
-    """A part was settled: due again at `due` ms, or decided (0); `removed` is the id of a message that went with it."""
+    """A part of a queue (0: it was gone before) is off its session: due again at `due` ms, or decided (0). `removed` is
+    the id of a message that went with it, `arrived` are the parts of the notice that came with it."""
 
     part: bytes
+    queue: int
     due: int
     removed: bytes
+    arrived: tuple[Arrived, ...] = ()
 
 
-def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repeat: bool) -> list[Arrived] | None:
+def put_message(
+    writer: Writer, head: PutHead, content: bytes, now: int, *, repeat: bool, streamed: int = 0
+) -> list[Arrived] | None:
     """Put a message with all its parts, due at `now`; None when it is here already or was, and must only be answered.
 
-    Raises ValueError when the same id comes with another content.
+    `streamed` octets of it are in `incoming`, and `content` goes in front of them. Raises ValueError when the same id
+    comes with another content.
     """
     if not head.parts:
         raise ValueError(f"message {head.id.hex()} has no recipients")
-    octets = len(content)
+    octets = len(content) + streamed
     if repeat:
         known = writer.get("message", head.id)
         if known is not None:
@@ -64,7 +80,9 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
             return None
         if writer.get("gone", head.id) is not None:
             return None
-    extents = ((writer.add_extent(content), octets),)
+    extents: tuple[tuple[int, int], ...] = ((writer.add_extent(content), len(content)),)
+    if streamed:
+        extents += take_parts(writer, head.id, streamed)
     row = MessageRow(
         head.sender,
         octets,
@@ -79,17 +97,21 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
     if not writer.add("message", head.id, encode(row)):
         raise ValueError(f"message {head.id.hex()} was put twice")
     arrived: list[Arrived] = []
+    expires = now + head.lifetime_ms
     for number, part in enumerate(head.parts):
         name = part_name(head.id, number)
-        queue = writer.open_queue(part.queue, now)
+        queue = open_queue(writer, part.queue, now)
         n_open = len(part.recipients)
-        fresh = writer.add("part", name, encode(PartRow(queue, now, head.expires, 0, 0, "", "", n_open)))
-        fresh &= writer.add("due", due_key(queue, now, name), b"")
+        cost = n_open + octets // COST_OCTETS
+        stands = PartRow(queue, now, expires, 0, 0, "", "", n_open, cost)
+        fresh = writer.add("part", name, encode(stands))
+        fresh &= writer.add("due", *due_row(name, stands))
+        fresh &= writer.add("timer", timer_row(name, stands), b"")
         for at, address in enumerate(part.recipients, part.first):
             fresh &= writer.add("recipient", recipient_key(name, at), encode(RecipientRow(address, "", None, 0)))
         if not fresh:
             raise ValueError(f"message {head.id.hex()} has rows of another message in its way")
-        arrived.append(Arrived(queue, part.queue, name))
+        arrived.append(Arrived(queue, part.queue, name, cost))
     writer.n_messages += 1
     writer.count(head.tenant, "received", row.n_recipients)
     writer.add_event(head.event)
@@ -99,23 +121,28 @@ def put_message(writer: Writer, head: PutHead, content: bytes, now: int, *, repe
 def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, *, keep_id: bool) -> Off:
     """Write down what became of a leased part; nothing if it does not stand at that attempt any more.
 
-    Recipients that were deferred are due at `next_at` ms, or have expired when the part is as old as it may get. No
-    results at all mean that the part cannot be read: it is set aside. `keep_id` says that the worker that put the
-    message may still repeat it: the id is remembered in `gone`.
+    Recipients that were deferred are due at `next_at` ms, unless an operator ordered something meanwhile. No results at
+    all mean that the part cannot be read: it is set aside. `keep_id` says that the worker that put the message may
+    still repeat it: the id is remembered in `gone`.
     """
     part = settlement.part
     row = writer.get("part", part)
     if row is None:
-        return Off(part, 0, b"")
+        return Off(part, 0, 0, b"")
     stood = decode_part(row)
     if not settlement.results:
-        _move_due(writer, part, stood, msgspec.structs.replace(stood, state="aside", due=NEVER_MS))
-        return Off(part, 0, b"")
+        if not stood.state:
+            move_due(writer, part, stood, msgspec.structs.replace(stood, state="aside", due=NEVER_MS))
+            number = int.from_bytes(part[16:], "big")
+            aside = SetAside(now, message_of(part), settlement.tenant, number, "it cannot be read, or not be settled")
+            writer.add_event(encode_event(aside))
+        return Off(part, stood.queue, 0, b"")
     if stood.attempt != settlement.attempt:
-        return Off(part, stood.due, b"")
-    has_expired = now >= stood.expires
+        return Off(part, stood.queue, stood.due, b"")
     # Never before now: the schedule has read its queue up to here and does not look behind.
-    due = max(min(next_at, stood.expires), now)
+    due = max(next_at, now) if next_at < stood.expires else max(stood.expires, now) + LATE_MS
+    is_removed = stood.order == "remove"
+    attempts = stood.attempt if settlement.is_report else stood.attempt + 1
     n_open = 0
     id_ = message_of(part)
     queued_s = (now - settlement.received_at) / 1000
@@ -123,13 +150,14 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
         outcome = _cut_outcome(told)
         status: str = outcome.status
         key = recipient_key(part, number)
-        if status == "deferred" and not has_expired:
+        if status == "deferred" and not is_removed:
             n_open += 1
             if writer.get("recipient", key) is None:
                 raise ValueError(f"part {part.hex()} has no recipient {number}")
             writer.replace("recipient", key, encode(RecipientRow(address, "", outcome, now)))
         else:
-            status = "expired" if status == "deferred" else status
+            # Whom an operator took the mail from gets no report, not even that it is too old.
+            status = "dropped" if is_removed and status in ("deferred", "expired") else status
             writer.remove("recipient", key)
             writer.count(settlement.tenant, status, 1)
         event = FATES[status](
@@ -138,35 +166,32 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
             settlement.tenant,
             address,
             number,
-            stood.attempt + 1,
+            attempts,
             outcome.code,
             outcome.enhanced,
             outcome.reason,
             outcome.remote_mta,
             outcome.diagnostic,
             queued_s,
-            due if status == "deferred" else 0,
+            min(due, stood.expires) if status == "deferred" else 0,
         )
         writer.add_event(encode_event(event))
     if not stood.n_open == len(settlement.results) == len({number for number, _, _ in settlement.results}):
         raise ValueError(f"part {part.hex()}: {len(settlement.results)} of {stood.n_open} recipients were settled")
+    notice = None if is_removed and settlement.is_report else settlement.notice
+    # With the failure that it tells of, in one transaction: neither can be there without the other.
+    arrived = () if notice is None else tuple(put_message(writer, notice.head, notice.content, now, repeat=False) or ())
     if n_open:
-        moved = msgspec.structs.replace(stood, due=due, attempt=stood.attempt + 1, n_open=n_open)
-        _move_due(writer, part, stood, moved)
-        return Off(part, due, b"")
-    writer.remove("due", due_key(stood.queue, stood.due, part))
-    writer.remove("part", part)
-    if not _drop_message(writer, id_, part, keep_id=keep_id):
-        return Off(part, 0, b"")
-    return Off(part, 0, id_)
-
-
-def _move_due(writer: Writer, part: bytes, stood: PartRow, moved: PartRow) -> None:
-    """Write a part's new row, and put it where it is due now."""
-    writer.remove("due", due_key(stood.queue, stood.due, part))
-    writer.replace("part", part, encode(moved))
-    if not writer.add("due", due_key(moved.queue, moved.due, part), b""):
-        raise ValueError(f"part {part.hex()} is due twice")
+        moved = msgspec.structs.replace(stood, due=due, attempt=attempts, n_open=n_open)
+        if stood.order == "retry":
+            moved = msgspec.structs.replace(moved, due=now, order="")
+        elif stood.order == "hold":
+            moved = msgspec.structs.replace(moved, due=NEVER_MS, state="held", order="")
+        move_due(writer, part, stood, moved)
+        return Off(part, stood.queue, moved.due, b"", arrived)
+    drop_part(writer, part, stood)
+    is_gone = drop_message(writer, id_, part, keep_id=keep_id)
+    return Off(part, stood.queue, 0, id_ if is_gone else b"", arrived)
 
 
 def _cut_outcome(outcome: Outcome) -> Outcome:
@@ -179,22 +204,3 @@ def _cut_outcome(outcome: Outcome) -> Outcome:
         remote_mta=cut(outcome.remote_mta, REASON_OCTETS),
         diagnostic=cut(outcome.diagnostic),
     )
-
-
-def _drop_message(writer: Writer, id_: bytes, part: bytes, *, keep_id: bool) -> bool:
-    """Delete a message and its content if `part`, just removed, was its last; return whether it was."""
-    row = writer.get("message", id_)
-    if row is None:
-        raise ValueError(f"part {part.hex()} has no message")
-    message = decode_message(row)
-    if message.n_parts > 1:
-        rest = writer.scan("part", part_name(id_, 0), 1)
-        if rest and rest[0][0].startswith(id_):
-            return False
-    for extent, octets in message.extents:
-        writer.remove_extent(extent, octets)
-    writer.remove("message", id_)
-    writer.n_messages -= 1
-    if keep_id:
-        writer.replace("gone", id_, b"")
-    return True

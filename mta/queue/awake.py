@@ -1,23 +1,26 @@
 """What the schedule keeps in RAM: queues that are awake, paths, sessions, known parts.
 
-Plain records without behaviour; only `schedule` changes them.
+Plain records without behaviour; only `schedule` and what it is made of change them.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 
-from mta.message import Hosts, QueueName
+from mta.message import Hosts, Outcome, QueueName
 
-__all__ = ["Known", "Path", "Queue", "Session"]
+__all__ = ["Known", "Path", "Queue", "Session", "Worker"]
 
 
 class Queue:
     """A queue that is awake. `read_from` is the last key of `due` that was read, `next_due` when it is read again, 0
-    for never. `n_out` counts the parts that are leased, or settled and not committed yet.
+    for never. `n_out` counts the parts that are leased, wait for quarantine, or are settled and not committed yet.
+    `deficit` is what is left of its turn. It sleeps until `sleeps_until` at least, when its path is paused; `is_urgent`
+    when an operator wants it tried at once all the same.
     """
 
     __slots__ = (
-        "asked_at",
+        "deficit",
         "is_listed",
+        "is_urgent",
         "n_out",
         "name",
         "next_due",
@@ -26,6 +29,7 @@ class Queue:
         "read_from",
         "ready",
         "resting_since",
+        "sleeps_until",
         "unread",
         "until",
     )
@@ -35,37 +39,95 @@ class Queue:
         self.name = name
         self.path: Path | None = None
         self.until = 0
-        self.asked_at = 0
         self.ready: deque[bytes] = deque()
         self.n_out = 0
         self.unread = True
         self.read_from = b""
         self.next_due = 0
         self.resting_since = 0
+        self.sleeps_until = 0
+        self.deficit = 0
         self.is_listed = False
+        self.is_urgent = False
 
 
 class Path:
-    """The way to one site. `turns` are the queues that have ready parts, `n_queues` all that lead here."""
+    """The way from one egress source to one site.
 
-    __slots__ = ("hosts", "n_queues", "sessions", "site", "turns")
+    `queues` are those that lead here; of them `turn` is being served, `fresh` and `turns` have ready parts and wait
+    (see `turns`). What `paths` learned is in `window` to `greeted_at`; `is_changed` since it was last written down.
+    """
 
-    def __init__(self, site: str) -> None:
+    __slots__ = (
+        "ceiling",
+        "ceiling_until",
+        "failure",
+        "fresh",
+        "greeted_at",
+        "hosts",
+        "is_changed",
+        "may_yield",
+        "n_cohorts",
+        "n_failed",
+        "n_succeeded",
+        "paused_until",
+        "queues",
+        "sessions",
+        "site",
+        "source",
+        "turn",
+        "turns",
+        "was_fresh",
+        "window",
+    )
+
+    def __init__(self, source: str, site: str, window: int) -> None:
+        self.source = source
         self.site = site
         self.hosts: Hosts = ()
-        self.n_queues = 0
+        self.queues: dict[int, Queue] = {}
         self.sessions: dict[int, Session] = {}
-        self.turns: deque[Queue] = deque()
+        self.turn: Queue | None = None
+        self.fresh: OrderedDict[int, Queue] = OrderedDict()
+        self.turns: OrderedDict[int, Queue] = OrderedDict()
+        self.was_fresh = False
+        self.may_yield = True
+        self.window = window
+        self.n_succeeded = 0.0
+        self.n_failed = 0.0
+        self.n_cohorts = 0.0
+        self.ceiling = 0
+        self.ceiling_until = 0
+        self.paused_until = 0
+        self.failure: Outcome | None = None
+        self.greeted_at = 0
+        self.is_changed = False
+
+
+class Worker:
+    """A worker that may be given sessions: how many it has, and how many parts it holds of those it has `credit` for.
+
+    `is_reserved` while it is kept for a suspect, and gets nothing else.
+    """
+
+    __slots__ = ("credit", "incarnation", "is_reserved", "n_parts", "n_sessions")
+
+    def __init__(self, incarnation: int, credit: int) -> None:
+        self.incarnation = incarnation
+        self.credit = credit
+        self.n_sessions = 0
+        self.n_parts = 0
+        self.is_reserved = False
 
 
 class Session:
     """What a worker was granted on a path: `parts` are leased to it, each since a time in ms.
 
-    `is_open` once its worker was told of it, `is_proven` once a part came back from it; `depth` is how many parts it
-    may hold.
+    `is_open` once its worker was told of it, `is_greeted` once a host greeted it; `depth` is how many parts it may
+    hold. `is_unproven` while it counts among the sessions of paths that nobody knows to be alive.
     """
 
-    __slots__ = ("depth", "is_open", "is_proven", "number", "parts", "path", "worker")
+    __slots__ = ("depth", "is_greeted", "is_open", "is_unproven", "number", "parts", "path", "worker")
 
     def __init__(self, number: int, path: Path, worker: int) -> None:
         self.number = number
@@ -74,14 +136,26 @@ class Session:
         self.parts: dict[bytes, int] = {}
         self.depth = 1
         self.is_open = False
-        self.is_proven = False
+        self.is_greeted = False
+        self.is_unproven = False
 
 
 class Known:
-    """A part in RAM: its queue, and the session it is leased to; None while it is ready, or its settlement waits."""
+    """A part in RAM: its queue, and the session it is leased to; None while it waits, or while it `is_settling`.
 
-    __slots__ = ("queue", "session")
+    `cost` is what it takes of its queue's turn; a suspect is leased alone, because workers died with it.
+    """
 
-    def __init__(self, queue: Queue, session: Session | None = None) -> None:
+    __slots__ = ("cost", "is_settling", "is_suspect", "queue", "session")
+
+    def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False) -> None:
         self.queue = queue
-        self.session = session
+        self.cost = cost
+        self.is_suspect = is_suspect
+        self.is_settling = False
+        self.session: Session | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """A worker has it, or has said what became of it."""
+        return self.session is not None or self.is_settling

@@ -1,52 +1,48 @@
 """What waits for the next commit, and the commit: one transaction for everything that every worker handed in.
 
-Rule: nothing is answered, leased or forgotten before `commit` has returned; what it returns says what may be.
+Rule: nothing is answered, leased or forgotten before `commit` has returned; the changes it returns say what may be.
 
-One frame that cannot be applied costs nobody else anything: the transaction is aborted and made again without it. A
+One change that cannot be applied costs nobody else anything: the transaction is aborted and made again without it. A
 full map refuses the messages and keeps the settlements. A failed flush is final: StoreError leaves `commit`, and the
 process has to start again from what is on the disk.
 """
 
-import struct
-
-import msgspec
-
-from mta.link import Put, Settlement
-from mta.queue.apply import Arrived, Off, put_message, settle_part
 from mta.queue.awake import Queue
-from mta.reply import REPLY_451_QUEUE_SILENT, REPLY_452_STORAGE, Reply
+from mta.queue.changes import BAD_FRAME, Change, Circumstances, PartChange, PutChange
+from mta.queue.trash import Trash
+from mta.reply import REPLY_452_STORAGE
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import StorageFull, StoreError, Writer, decode_queue, due_key, due_of, number, number_key
+from mta.store import (
+    StorageFull,
+    StoreError,
+    Writer,
+    decode_queue,
+    due_key,
+    due_of,
+    move_wake,
+    number,
+    number_key,
+    remove_queue,
+)
 
-__all__ = ["Batch", "Done", "Due"]
+__all__ = ["Batch", "Done"]
 
-MOST_MESSAGES = 128
+MOST_CHANGES = 128
 MOST_OCTETS = 1_048_576
 # Deleting what the report process has taken goes in slices, so that no commit waits for a long run of deletes.
 TAKEN_EVENTS = 1000
-# struct.error: a number in the frame is larger than its place in a key.
-BAD_FRAME = (ValueError, LookupError, StoreError, msgspec.MsgspecError, struct.error)
 FAULT_OCTETS = 500
 
 
-class Due(msgspec.Struct, frozen=True):
-    """One settlement to apply; it is tried again at `next_at` ms if it was deferred."""
+class Done:
+    """What a commit did: its changes, each with what came of it, and the new wake times of queues that sleep now."""
 
-    settlement: Settlement
-    next_at: int
+    __slots__ = ("changes", "wakes")
 
-
-class Done(msgspec.Struct):
-    """What a commit did: the answer to each PUT (None: stored), parts that arrived, parts that are off their session,
-    ids that `gone` remembers now, settlements that could not be applied, new wake times of queues that sleep now."""
-
-    answers: list[tuple[Put, Reply | None]] = []
-    arrived: list[Arrived] = []
-    off: list[Off] = []
-    kept_ids: list[bytes] = []
-    failed: list[Settlement] = []
-    wakes: list[int] = []
+    def __init__(self, changes: list[Change], wakes: list[int]) -> None:
+        self.changes = changes
+        self.wakes = wakes
 
 
 class Batch:
@@ -54,10 +50,10 @@ class Batch:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._puts: list[Put] = []
+        self._trash = Trash(writer)
+        self._changes: list[Change] = []
         self._octets = 0
-        self._refused: dict[int, Reply] = {}
-        self._settled: list[Due] = []
+        self._is_awaited = False
         self._notes: list[bytes] = []
         self._asleep: list[Queue] = []
         self._forget: list[bytes] = []
@@ -65,45 +61,40 @@ class Batch:
         self._taken_before = 0
 
     @property
-    def has_messages(self) -> bool:
-        """Clients wait for this batch."""
-        return bool(self._puts)
+    def is_awaited(self) -> bool:
+        """Somebody waits for this commit."""
+        return self._is_awaited
 
     @property
     def is_full(self) -> bool:
         """Nothing more should be read before the next commit."""
-        return len(self._puts) + len(self._settled) >= MOST_MESSAGES or self._octets >= MOST_OCTETS
+        return len(self._changes) >= MOST_CHANGES or self._octets >= MOST_OCTETS
 
     @property
-    def has_settlements(self) -> bool:
-        """Settlements wait; they can do so for a moment."""
-        return bool(self._settled)
+    def has_changes(self) -> bool:
+        """Changes wait; those that are not awaited can do so for a moment."""
+        return bool(self._changes)
+
+    @property
+    def has_trash(self) -> bool:
+        """A slice of it goes with every commit."""
+        return not self._trash.is_empty
+
+    @property
+    def has_news(self) -> bool:
+        """There is something to commit that would be lost."""
+        return bool(self._changes or self._notes or self._asleep or self._forget or self._taken > self._taken_before)
 
     @property
     def has_work(self) -> bool:
         """There is something to commit, if only some day."""
-        return bool(
-            self._puts
-            or self._settled
-            or self._notes
-            or self._asleep
-            or self._forget
-            or self._taken > self._taken_before
-        )
+        return self.has_trash or self.has_news
 
-    def put(self, put: Put) -> None:
-        """Take a message."""
-        self._puts.append(put)
-        self._octets += len(put.content)
-
-    def refuse(self, put: Put, reply: Reply) -> None:
-        """Take a message that is refused already, so that its answer keeps its place among the others."""
-        self._refused[len(self._puts)] = reply
-        self._puts.append(put)
-
-    def settle(self, settled: Due) -> None:
-        """Take a settlement."""
-        self._settled.append(settled)
+    def add(self, change: Change) -> None:
+        """Take a change."""
+        self._changes.append(change)
+        self._octets += change.n_octets
+        self._is_awaited |= change.is_awaited
 
     def note(self, event: bytes) -> None:
         """Take an encoded event."""
@@ -121,80 +112,86 @@ class Batch:
         """Events up to this sequence number are safe in files."""
         self._taken = max(self._taken, last)
 
-    def commit(self, now: int, repeatable: set[bytes], *, keep_all_ids: bool) -> Done:
-        """Apply and commit everything; return what may be said now. Raises StoreError when a flush failed.
-
-        `repeatable` are the ids that a worker may still put again, `keep_all_ids` says that every worker may.
-        """
-        refused = dict(self._refused)
-        failed: set[int] = set()
+    def commit(self, now: Circumstances) -> Done:
+        """Apply and commit everything; return what may be said now. Raises StoreError when a flush failed."""
         writer = self._writer
         taken_before = self._taken_before
+        deletes = True
         while True:
             writer.begin()
-            done = Done()
             try:
-                if self._apply(done, refused, failed, now, repeatable, keep_all_ids=keep_all_ids):
+                wakes: list[int] = []
+                is_clean = not deletes or self._delete_trash(now.now)
+                if is_clean and self._apply(now) and self._put_all_to_sleep(now.now, wakes):
+                    self._tidy(now.now)
+                    self._trash.look()
                     writer.commit()
                     break
             except StorageFull as problem:
-                if len(refused) == len(self._puts):
+                # A delete copies its page first: without the trash a settlement may fit.
+                if not self._refuse_messages() and not deletes:
                     raise StoreError(f"not even settlements fit any more: {problem}") from problem
-                refused.update((at, REPLY_452_STORAGE) for at in range(len(self._puts)) if at not in refused)
+                deletes = False
             self._taken_before = taken_before
             writer.abort()
-        self._puts, self._settled, self._notes, self._asleep, self._forget = [], [], [], [], []
-        self._octets = 0
-        self._refused = {}
+        done = Done(self._changes, wakes)
+        self._changes, self._notes, self._asleep, self._forget = [], [], [], []
+        self._octets, self._is_awaited = 0, False
         return done
 
-    def refuse_all(self) -> list[Put]:
-        """Return the messages that no commit took: a flush failed, and their clients should be told to come again."""
-        return self._puts
+    @property
+    def changes(self) -> list[Change]:
+        """What no commit took yet: if a flush fails, their clients should be told to come again."""
+        return self._changes
 
-    def _apply(
-        self,
-        done: Done,
-        refused: dict[int, Reply],
-        failed: set[int],
-        now: int,
-        repeatable: set[bytes],
-        *,
-        keep_all_ids: bool,
-    ) -> bool:
-        """Apply every change that is not refused or failed; False when one more turned out to be."""
-        writer = self._writer
-        for at, put in enumerate(self._puts):
-            reply = refused.get(at)
-            if reply is None:
-                try:
-                    arrived = put_message(writer, put.head, put.content, now, repeat=put.repeat)
-                except BAD_FRAME as problem:
-                    refused[at] = REPLY_451_QUEUE_SILENT
-                    self._fault(now, put.head.id, put.head.tenant, problem)
-                    return False
-                done.arrived.extend(arrived or ())
-            done.answers.append((put, reply))
-        for at, settled in enumerate(self._settled):
-            if at in failed:
-                done.failed.append(settled.settlement)
-                continue
-            id_ = settled.settlement.part[:16]
-            keep_id = keep_all_ids or id_ in repeatable
-            try:
-                off = settle_part(writer, settled.settlement, now, settled.next_at, keep_id=keep_id)
-            except BAD_FRAME as problem:
-                failed.add(at)
-                self._fault(now, id_, settled.settlement.tenant, problem)
-                return False
-            done.off.append(off)
-            if keep_id and off.removed:
-                done.kept_ids.append(off.removed)
-        self._tidy(done, now)
+    def _refuse_messages(self) -> bool:
+        """Refuse every message and part; return whether there were any that were not refused yet."""
+        refused = False
+        for change in self._changes:
+            if isinstance(change, PutChange | PartChange) and change.reply is None:
+                change.reply = REPLY_452_STORAGE
+                refused = True
+        return refused
+
+    def _delete_trash(self, now: int) -> bool:
+        """Delete a slice of what was thrown away; False when some of it turned out to be bad, and is passed over."""
+        try:
+            self._trash.delete_slice()
+        except BAD_FRAME as problem:
+            self._fault(now, self._trash.pass_over(), "", problem)
+            return False
         return True
 
-    def _tidy(self, done: Done, now: int) -> None:
-        """What no frame asked for."""
+    def _apply(self, now: Circumstances) -> bool:
+        """Apply every change; False when one turned out to be bad, and knows it now."""
+        now.settled.clear()
+        for change in self._changes:
+            try:
+                change.apply(self._writer, now)
+            except BAD_FRAME as problem:
+                self._fault(now.now, *change.fail(), problem)
+                return False
+        return True
+
+    def _fault(self, now: int, id_: bytes, tenant: str, problem: Exception) -> None:
+        detail = cut(f"{type(problem).__name__}: {problem}", FAULT_OCTETS)
+        self._notes.append(encode_event(Fault(now, id_[:16], cut(tenant, FAULT_OCTETS), "queue", detail)))
+
+    def _put_all_to_sleep(self, now: int, wakes: list[int]) -> bool:
+        """Write down when queues wake, and add that to `wakes`; False when one cannot be, which is left as it was."""
+        for queue in self._asleep:
+            try:
+                wake = self._put_to_sleep(queue)
+            except BAD_FRAME as problem:
+                self._asleep.remove(queue)
+                self._fault(now, b"", queue.name.tenant, problem)
+                return False
+            if wake is not None:
+                wakes.append(wake)
+        return True
+
+    def _tidy(self, now: int) -> None:
+        """Do what no frame asked for."""
         writer = self._writer
         for event in self._notes:
             try:
@@ -204,28 +201,27 @@ class Batch:
                 writer.add_event(encode_event(Fault(now, b"", "", "note", str(problem))))
         for id_ in self._forget:
             writer.discard("gone", id_)
-        for queue in self._asleep:
-            value = writer.get("queue", number_key(queue.number))
-            if value is None:
-                # It woke, and went to sleep again, before its row was gone.
-                continue
-            # The row knows best: a message in this very transaction may have moved it.
-            wake = decode_queue(value).wake
-            start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
-            first = writer.scan("due", start, 1)
-            if first and number(first[0][0]) == queue.number:
-                due = due_of(first[0][0])[0]
-                if due != wake:
-                    writer.move_wake(queue.number, queue.name, wake, due)
-                done.wakes.append(due)
-                continue
-            # A part whose settlement failed lies before `read_from`, and keeps its queue until the next start.
-            first = writer.scan("due", due_key(queue.number, 0, b""), 1)
-            if not first or number(first[0][0]) != queue.number:
-                writer.remove_queue(queue.number, queue.name, wake)
         if self._taken > self._taken_before and not writer.remove_events(self._taken, TAKEN_EVENTS):
             self._taken_before = self._taken
 
-    def _fault(self, now: int, id_: bytes, tenant: str, problem: Exception) -> None:
-        detail = cut(f"{type(problem).__name__}: {problem}", FAULT_OCTETS)
-        self._notes.append(encode_event(Fault(now, id_[:16], cut(tenant, FAULT_OCTETS), "queue", detail)))
+    def _put_to_sleep(self, queue: Queue) -> int | None:
+        """Write down when a queue wakes, and return it; None for one that is empty, and gone."""
+        writer = self._writer
+        value = writer.get("queue", number_key(queue.number))
+        if value is None:
+            # It woke, and went to sleep again, before its row was gone.
+            return None
+        # The row knows best: a message in this very transaction may have moved it.
+        wake = decode_queue(value).wake
+        start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
+        first = writer.scan("due", start, 1)
+        if first and number(first[0][0]) == queue.number:
+            due = max(due_of(first[0][0])[0], queue.sleeps_until)
+            if due != wake:
+                move_wake(writer, queue.number, queue.name, wake, due)
+            return due
+        # A part whose settlement failed lies before `read_from`, and keeps its queue until the next start.
+        first = writer.scan("due", due_key(queue.number, 0, b""), 1)
+        if not first or number(first[0][0]) != queue.number:
+            remove_queue(writer, queue.number, queue.name, wake)
+        return None

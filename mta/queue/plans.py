@@ -3,40 +3,101 @@
 Called by the queue process once a turn, after the commit.
 """
 
-from mta.link import Kind, Lease, Resolve, frame
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from mta.link import Kind, Lease, Report, Resolve, Resolved, frame
+from mta.message import Outcome
 from mta.queue.apply import Arrived, Off
-from mta.queue.awake import Queue
+from mta.queue.awake import Known, Path, Queue
 from mta.queue.batch import Batch
-from mta.queue.schedule import READ_PARTS, Schedule
+from mta.queue.changes import DeathChange, PathChange, PendingChange
+from mta.queue.orders import Moved
+from mta.queue.paths import remember, row_of
+from mta.queue.schedule import READ_PARTS, Question, Row, Schedule
 from mta.queue.workers import Worker, Workers
-from mta.store import Writer, decode_part, decode_queue, due_key, due_of, number, number_key, wake_key
+from mta.report import Fault, PathPaused, PathResumed
+from mta.report import encode as encode_event
+from mta.store import (
+    BOUNCE,
+    NEVER_MS,
+    SUSPECT_DEATHS,
+    PathRow,
+    Writer,
+    decode_message,
+    decode_part,
+    decode_path,
+    decode_queue,
+    due_key,
+    due_of,
+    message_of,
+    number,
+    number_key,
+    path_key,
+    timer_of,
+    turn_of,
+    wake_key,
+)
 
 __all__ = ["Plans"]
 
 # Sleeping queues whose time has come are woken in slices: a start with a million of them must not hold up new mail.
 WAKE_QUEUES = 200
+# While so many are awake, the others sleep on: RAM is for those that have something to do.
+MOST_AWAKE = 20_000
+RING_TIMERS = 200
+POLL_MS = 1_000
+REMEMBER_MS = 10_000
+# A path that was not heard of for so long begins anew.
+REMEMBERED_MS = 86_400_000
+SWEEP_PATHS = 200
+
+T = TypeVar("T")
 
 
 class Plans:
     """Carries out the schedule."""
 
-    def __init__(self, schedule: Schedule, writer: Writer, workers: Workers) -> None:
+    def __init__(self, schedule: Schedule, writer: Writer, workers: Workers, batch: Batch) -> None:
         self._schedule = schedule
         self._writer = writer
         self._workers = workers
+        self._batch = batch
         self._wake_from = b""
         self._next_wake = 0
+        self._timer_from = b""
+        self._next_timer = 0
+        self._remember_at = 0
+        self._swept = b""
         self._asked = 0
 
-    def arrived(self, arrived: list[Arrived]) -> None:
+    # What was committed
+
+    def arrived(self, arrived: list[Arrived] | tuple[Arrived, ...]) -> None:
         """Parts were committed and are due."""
         for part in arrived:
-            self._schedule.arrived(self._schedule.awake(part.queue, part.name), part.part)
+            self._schedule.arrived(self._schedule.awake(part.queue, part.name), part.part, part.cost)
 
-    def off(self, off: list[Off], now: int) -> None:
-        """Parts were settled."""
-        for part in off:
-            self._schedule.settled(part.part, part.due, now)
+    def off(self, off: Off, now: int) -> None:
+        """A part was settled."""
+        self._schedule.settled(off.part, off.due, now)
+        if not off.due and off.queue and self._schedule.find(off.queue) is None:
+            # It was reported on while its queue slept: if that is empty now, it goes.
+            self._awake(off.queue, now)
+        self.arrived(off.arrived)
+
+    def moved(self, moved: Moved, now: int) -> None:
+        """An operator changed a part, or a client took it back."""
+        if moved.is_up:
+            self._timer_from = b""
+            self._next_timer = 0
+        elif not self._schedule.is_leased(moved.part):
+            queue = self._schedule.find(moved.queue)
+            if queue is None and moved.due and moved.due < NEVER_MS:
+                queue = self._awake(moved.queue, now)
+            self._schedule.moved(moved.part, queue, moved.due, now)
 
     def slept(self, wakes: list[int]) -> None:
         """Queues sleep now until these times: look for them again, from the first of them on."""
@@ -44,40 +105,119 @@ class Plans:
             self._next_wake = min(self._next_wake, wake + 1)
             self._wake_from = min(self._wake_from, wake_key(wake, 0))
 
+    # What workers said
+
     def checked_in(
-        self, worker: Worker, sessions: tuple[tuple[int, str], ...], held: tuple[tuple[int, bytes], ...], now: int
+        self,
+        worker: Worker,
+        sessions: tuple[tuple[int, str, bool], ...],
+        held: tuple[tuple[int, bytes], ...],
+        now: int,
     ) -> None:
         """A worker that was here before says what it holds."""
-        for session, site in sessions:
-            self._schedule.session_kept(worker.incarnation, session, site)
+        self._schedule.worker_gone(worker.incarnation, now)
+        for kept in sessions:
+            path = self._path_row(kept[1], now)
+            self._schedule.session_kept(worker.incarnation, kept, path, now)
         for session, part in held:
-            row = self._writer.look_up("part", part)
-            if row is not None:
-                self._schedule.lease_kept(session, self._awake(decode_part(row).queue), part, now)
+            row = self._look_up(decode_part, "part", part, now)
+            queue = self._awake(row.queue, now) if row is not None else None
+            if row is not None and queue is not None:
+                known = Known(queue, row.cost, is_suspect=row.deaths >= SUSPECT_DEATHS)
+                self._schedule.lease_kept(session, queue, part, known, now)
 
-    def tick(self, batch: Batch, now: int) -> None:
-        """Wake queues whose time has come, read rows, put idle queues to sleep, ask and lease."""
-        schedule = self._schedule
-        if self._next_wake <= now:
+    def died(self, worker: Worker, now: int) -> None:
+        """A worker is dead: what it held is ready again, and who it died with is remembered."""
+        held = self._schedule.worker_gone(worker.incarnation, now)
+        if not worker.has_died:
+            return
+        for part in held:
+            row = self._look_up(decode_part, "part", part, now)
+            message = self._look_up(decode_message, "message", message_of(part), now)
+            if row is None or message is None:
+                continue
+            if row.deaths >= SUSPECT_DEATHS:
+                # The commit sets it aside; until then nobody else shall die of it, nor of the report on it.
+                self._schedule.moved(part, None, NEVER_MS, now)
+                self._schedule.reports.done(part)
+            elif row.deaths + 1 >= SUSPECT_DEATHS:
+                self._schedule.suspect(part)
+            self._batch.add(DeathChange(part, message.tenant))
+
+    def greeted(self, session: int, now: int) -> None:
+        """A host greeted a session."""
+        path = self._schedule.greeted(session, now)
+        if path is not None:
+            self._batch.note(encode_event(PathResumed(now, b"", "", path.source, path.site)))
+
+    def closed(self, session: int, failure: Outcome | None, now: int) -> None:
+        """A session is over."""
+        path = self._schedule.closed(session, failure, now)
+        if path is not None:
+            self._batch.note(encode_event(_paused(path, now)))
+            self._batch.add(PathChange(path.source, path.site, row_of(path, now)))
+
+    def resolved(self, answer: Resolved, now: int) -> None:
+        """A worker said where a domain goes."""
+        until = now + round(answer.ttl_s * 1000)
+        path = self._path_row(answer.site, now)
+        question = Question(answer.domain, answer.route)
+        self._schedule.resolved(question, (answer.site, answer.hosts), until, path, now)
+
+    # Turns
+
+    def tick(self, now: int, *, may_lease: bool = True) -> None:
+        """Wake queues and parts whose time has come, read rows, put idle queues to sleep, ask; lease, if it may be."""
+        schedule, batch = self._schedule, self._batch
+        if self._next_wake <= now and schedule.n_awake < MOST_AWAKE:
             self._wake(now)
+        if self._next_timer <= now and not schedule.reports.is_full:
+            self._ring(now)
+        self._carry_out_pending(now)
         schedule.due_again(now)
         for queue in schedule.hungry():
             self._read(queue, now)
         for queue in schedule.sleepers(now):
             batch.sleep(queue)
-        for question in schedule.questions(now):
+        for question in schedule.resolving.questions(now):
             self._ask(frame(Kind.RESOLVE, Resolve(question.domain, question.route)))
+        if self._remember_at <= now:
+            self._remember_at = now + REMEMBER_MS
+            self._remember(now)
+        if not may_lease:
+            return
+        for task in schedule.reports.tasks([w.incarnation for w in self._workers.all() if w.may_lease]):
+            report = Report("bounced" if task.kind == BOUNCE else "expired", task.failure, task.parts)
+            self._tell(task.worker, frame(Kind.REPORT, report))
         for grant in schedule.grants(now):
-            worker = self._workers.find(grant.worker)
-            # A worker that just lost its connection is dead or says HELLO again; both give the parts back.
-            if worker is not None and "out" in worker.ends:
-                lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts)
-                worker.ends["out"].send(frame(Kind.LEASE, lease))
+            lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts)
+            self._tell(grant.worker, frame(Kind.LEASE, lease))
 
     def wait_ms(self, now: int) -> int:
         """Return how long nothing will be due, in ms."""
-        times = [at for at in (self._next_wake, self._schedule.next_due()) if at]
+        schedule = self._schedule
+        times = [at for at in (schedule.next_due(), self._remember_at) if at]
+        # A line that is full is looked at again when something leaves it.
+        if self._next_wake and schedule.n_awake < MOST_AWAKE:
+            times.append(self._next_wake)
+        if self._next_timer and not schedule.reports.is_full:
+            times.append(self._next_timer)
         return max(0, min(times) - now) if times else 60_000
+
+    def _carry_out_pending(self, now: int) -> None:
+        """Have orders carried out that waited for parts which came back without being tried."""
+        for part in self._schedule.given_back():
+            row = self._look_up(decode_part, "part", part, now)
+            if row is not None and row.order in ("hold", "remove") and not self._schedule.is_leased(part):
+                # The commit changes its row; until then it must not go out again.
+                self._schedule.moved(part, None, NEVER_MS, now)
+                self._batch.add(PendingChange(part))
+
+    def _tell(self, incarnation: int, wire: bytes) -> None:
+        worker = self._workers.find(incarnation)
+        # A worker that just lost its connection is dead or says HELLO again; both give the parts back.
+        if worker is not None and "out" in worker.ends:
+            worker.ends["out"].send(wire)
 
     def _ask(self, question: bytes) -> None:
         """Put a question to the workers in turn."""
@@ -95,27 +235,89 @@ class Plans:
                 return
             # What is put into the table from now on sorts behind `now`.
             self._wake_from = key + b"\0"
-            self._awake(number(key[8:]))
-        self._next_wake = now if len(rows) == WAKE_QUEUES else 0
-        if not self._next_wake:
-            # An empty table has nothing to wait for until a queue goes to sleep.
-            self._next_wake = now + 1_000
+            self._awake(number(key[8:]), now)
+        self._next_wake = now if len(rows) == WAKE_QUEUES else now + POLL_MS
 
-    def _awake(self, queue: int) -> Queue:
+    def _ring(self, now: int) -> None:
+        """Hear the timers that are due."""
+        rows = self._writer.look("timer", self._timer_from, RING_TIMERS)
+        for key, _ in rows:
+            when, part, kind = timer_of(key)
+            if when >= now:
+                # An earlier one may come behind this: a notice lives shorter than the mail before it.
+                self._next_timer = min(when + 1, now + POLL_MS)
+                return
+            self._timer_from = key + b"\0"
+            if part not in self._schedule.reports:
+                self._schedule.up(part, kind, now)
+        self._next_timer = now if len(rows) == RING_TIMERS else now + POLL_MS
+
+    def _awake(self, queue: int, now: int) -> Queue | None:
+        """Return the queue, awake; None if its row cannot be read."""
         known = self._schedule.find(queue)
         if known is not None:
             return known
-        row = decode_queue(self._writer.look_up("queue", number_key(queue)) or b"")
-        return self._schedule.awake(queue, row.name)
+        row = self._look_up(decode_queue, "queue", number_key(queue), now)
+        return None if row is None else self._schedule.awake(queue, row.name)
+
+    def _look_up(self, decode: Callable[[bytes], T], table: str, key: bytes, now: int) -> T | None:
+        """Return a row; None if it is not there, or cannot be decoded: then `queue verify` has something to say."""
+        value = self._writer.look_up(table, key)
+        if value is None:
+            return None
+        try:
+            return decode(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            self._batch.note(encode_event(Fault(now, b"", "", "queue", f"{table} {key.hex()}: {problem}")))
+            return None
 
     def _read(self, queue: Queue, now: int) -> None:
         start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
-        rows: list[tuple[bytes, int, bytes]] = []
-        for key, _ in self._writer.look("due", start, READ_PARTS):
+        rows: list[Row] = []
+        for key, value in self._writer.look("due", start, READ_PARTS):
             if number(key) != queue.number:
                 break
             due, part = due_of(key)
-            rows.append((key, due, part))
+            rows.append((key, due, part, *turn_of(value)))
             if due >= now:
                 break
         self._schedule.read(queue, rows, now)
+
+    # What is remembered of paths
+
+    def _path_row(self, site: str, now: int) -> PathRow | None:
+        return None if self._schedule.has_path(site) else self._look_up(decode_path, "path", path_key("", site), now)
+
+    def _remember(self, now: int) -> None:
+        """Write down what was learned, and forget some of what is old."""
+        learned = self._schedule.to_remember(now)
+        for row in learned:
+            self._batch.add(PathChange(row.source, row.site, row))
+        kept = {row.site for row in learned}
+        rows = self._writer.look("path", self._swept, SWEEP_PATHS)
+        for key, _ in rows:
+            old = self._look_up(decode_path, "path", key, now)
+            if old is None or old.site in kept or self._schedule.has_path(old.site):
+                continue
+            if not remember(old, REMEMBERED_MS, now):
+                self._batch.add(PathChange(old.source, old.site, None))
+        self._swept = rows[-1][0] + b"\0" if len(rows) == SWEEP_PATHS else b""
+
+
+def _paused(path: Path, now: int) -> PathPaused:
+    failure = path.failure
+    if failure is None:
+        raise ValueError(f"path {path.site} is paused without a failure")
+    return PathPaused(
+        now,
+        b"",
+        "",
+        path.source,
+        path.site,
+        failure.code,
+        failure.enhanced,
+        failure.reason,
+        failure.remote_mta,
+        failure.diagnostic,
+        path.paused_until,
+    )

@@ -21,17 +21,24 @@ class Worker:
         self.incarnation = incarnation
         self.number = hello.worker
         self.pid = hello.pid
+        self.credit = 0
         self.ends: dict[str, Connection] = {}
         self.ready_ends: set[str] = set()
         self.unconfirmed: deque[bytes] = deque()
         self.n_confirmed = 0
         self.doubtful: set[bytes] = set()
         self.is_leaving = False
+        self.has_died = False
 
     @property
     def is_ready(self) -> bool:
         """Both connections have said again what was not answered."""
         return len(self.ready_ends) == 2
+
+    @property
+    def may_lease(self) -> bool:
+        """It may be given work."""
+        return self.is_ready and not self.is_leaving
 
 
 class Workers:
@@ -60,6 +67,8 @@ class Workers:
         if worker.pid != hello.pid:
             raise ValueError(f"pid {hello.pid} says it is incarnation {incarnation}, which is pid {worker.pid}")
         worker.ends[hello.role] = connection
+        if hello.role == "out":
+            worker.credit = hello.credit
         worker.ready_ends.discard(hello.role)
         if hello.role == "in":
             # Answers are counted from the start; what the old connection left open may be about to be said again.
@@ -77,6 +86,11 @@ class Workers:
         if worker.is_ready and self._awaited is not None:
             self._awaited.discard(worker.pid)
 
+    def died(self, pid: int) -> None:
+        """The master says that a worker came to an end that nobody wanted."""
+        for worker in self._known.values():
+            worker.has_died |= worker.pid == pid
+
     def listed(self, pids: set[int]) -> None:
         """Take the master's list of living workers.
 
@@ -88,12 +102,16 @@ class Workers:
             self._awaited = pids - {worker.pid for worker in self._known.values() if worker.is_ready}
         self._awaited &= pids
 
-    def bury(self) -> list[Worker]:
-        """Forget the workers that are dead, and return them: not on the list, and with no connection left.
+    def dead(self) -> list[Worker]:
+        """Return the workers that are dead: not on the list, and with no connection left.
 
         A worker with connections that is not on the list is newer than the list.
         """
-        dead = [worker for worker in self._known.values() if worker.pid not in self._listed and not worker.ends]
+        return [worker for worker in self._known.values() if worker.pid not in self._listed and not worker.ends]
+
+    def bury(self) -> list[Worker]:
+        """Forget the workers that are dead, and return them."""
+        dead = self.dead()
         for worker in dead:
             del self._known[worker.incarnation]
             self.repeatable.difference_update(worker.unconfirmed, worker.doubtful)
@@ -125,6 +143,10 @@ class Workers:
                 over.append(id_)
         self.gone.difference_update(over)
         return over
+
+    def is_repeatable(self, id_: bytes) -> bool:
+        """Say whether an id may be put again; before everyone has checked in, any may."""
+        return not self.have_checked_in or id_ in self.repeatable
 
     def unrepeatable(self) -> list[bytes]:
         """Return the ids whose `gone` rows may go because nobody is left who could put them again."""

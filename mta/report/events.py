@@ -22,14 +22,20 @@ __all__ = [
     "ConnectionClosed",
     "Deferred",
     "Delivered",
+    "Dropped",
     "Event",
     "Expired",
     "Fate",
     "Fault",
+    "PathPaused",
+    "PathResumed",
     "Received",
     "Rejected",
+    "SetAside",
     "Started",
     "Stopped",
+    "StorageLow",
+    "StorageOk",
     "cut",
     "decode",
     "encode",
@@ -93,6 +99,10 @@ class Expired(Fate, frozen=True, tag="expired"):
     """It was tried for as long as the retry schedule allows."""
 
 
+class Dropped(Fate, frozen=True, tag="dropped"):
+    """It was taken out of the queue without a try, and nobody was told: `reason` says who wanted that."""
+
+
 class Rejected(Base, frozen=True, tag="rejected"):
     """A client was refused; stage is connect, helo, mail, rcpt, data or message."""
 
@@ -139,6 +149,47 @@ class ChildDied(Base, frozen=True, tag="child_died"):
     status: str
 
 
+class PathPaused(Base, frozen=True, tag="path_paused"):
+    """Nothing goes to a site until `next_at`, because its hosts failed; no message counts an attempt for it."""
+
+    source: str
+    site: str
+    code: int
+    enhanced: str
+    reason: str
+    remote_mta: str
+    diagnostic: str
+    next_at: int
+
+
+class PathResumed(Base, frozen=True, tag="path_resumed"):
+    """A host of a paused site greeted us again."""
+
+    source: str
+    site: str
+
+
+class SetAside(Base, frozen=True, tag="set_aside"):
+    """A part is tried no more until somebody has looked at it: `mta queue release` or `remove`."""
+
+    part: int
+    reason: str
+
+
+class StorageLow(Base, frozen=True, tag="storage_low"):
+    """New mail is refused: what is free is under the reserve."""
+
+    free_octets: int
+    reserve_octets: int
+
+
+class StorageOk(Base, frozen=True, tag="storage_ok"):
+    """New mail is taken again."""
+
+    free_octets: int
+    reserve_octets: int
+
+
 class Fault(Base, frozen=True, tag="fault"):
     """Something that should not happen; `detail` is an escaped traceback or a sentence."""
 
@@ -152,6 +203,12 @@ Event = (
     | Deferred
     | Bounced
     | Expired
+    | Dropped
+    | PathPaused
+    | PathResumed
+    | SetAside
+    | StorageLow
+    | StorageOk
     | Rejected
     | ConnectionClosed
     | Started
@@ -159,11 +216,12 @@ Event = (
     | ChildDied
     | Fault
 )
-FATES: dict[str, type[Delivered | Deferred | Bounced | Expired]] = {
+FATES: dict[str, type[Delivered | Deferred | Bounced | Expired | Dropped]] = {
     "delivered": Delivered,
     "deferred": Deferred,
     "bounced": Bounced,
     "expired": Expired,
+    "dropped": Dropped,
 }
 
 encode = msgspec.msgpack.Encoder().encode

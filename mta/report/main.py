@@ -138,7 +138,9 @@ class _Loop:
     def _pause(self, seconds: float) -> None:
         if self._is_ending:
             return
-        if signal.sigtimedwait({signal.SIGTERM}, seconds) is not None:
+        told = signal.sigtimedwait({signal.SIGTERM}, seconds)
+        # A process that was stopped and goes on is told of a signal that has no number.
+        if told is not None and told.si_signo == signal.SIGTERM:
             self._is_ending = True
 
 

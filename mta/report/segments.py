@@ -270,6 +270,9 @@ def _whole_lines(data: bytes, first: int) -> tuple[int, int]:
     """
     n_octets = data.find(b"\0")
     n_octets = len(data) if n_octets < 0 else n_octets
+    whole = _all_lines(data, data.rfind(b"\n", 0, n_octets) + 1, first)
+    if whole is not None:
+        return whole
     seq, start = first - 1, 0
     while (end := data.find(b"\n", start, n_octets)) > start:
         line = _LINE.match(data, start)
@@ -277,3 +280,18 @@ def _whole_lines(data: bytes, first: int) -> tuple[int, int]:
             break
         seq, start = seq + 1, end + 1
     return seq, start
+
+
+def _all_lines(data: bytes, end: int, first: int) -> tuple[int, int] | None:
+    """Return what `_whole_lines` does if every line up to `end` is as it must be; None if that has to be looked into.
+
+    A server with a full segment must not be slow to start: this counts, and reads two numbers.
+    """
+    n_lines = data.count(b"\n", 0, end)
+    if not n_lines or data.count(b'}\n{"seq":', 0, end) != n_lines - 1 or data[end - 2] != ord("}"):
+        return None
+    line = _LINE.match(data, data.rfind(b"\n", 0, end - 1) + 1)
+    head = _LINE.match(data, 0)
+    if line is None or head is None or int(head[1]) != first or int(line[1]) != first + n_lines - 1:
+        return None
+    return first + n_lines - 1, end

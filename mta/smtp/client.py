@@ -8,10 +8,12 @@ something that was not yet written ends the session. So a group of commands and 
 with PIPELINING the group of the next letter goes out right behind the final dot of the one before: RFC 2920 s3.1
 names the commands that must be last in a group, and the dot is not among them.
 
+A large letter goes out piece by piece: while `is_sending`, the driver calls `send_more` whenever there is room. A reply
+before all of it was written is the last word on the letter, and ends the session.
+
 Every letter is reported once: by `Done`, or in `Over.left` if it was not started. Nothing a peer sends raises.
 """
 
-import enum
 import re
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from mta._fast import DotStuffer, ReplyReader
 from mta.config import Deliver
 from mta.message import DIAGNOSTIC_OCTETS, Outcome, Status
 from mta.smtp.letter import Done, L, Over, Ready
+from mta.smtp.transaction import Step, Transaction
 
 __all__ = ["Client"]
 
@@ -33,42 +36,6 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 # RFC 2034 s4, RFC 3463 s2.
 ENHANCED = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|\Z)")
-
-
-class Step(enum.IntEnum):
-    """What a reply is awaited for."""
-
-    GREETING = enum.auto()
-    EHLO = enum.auto()
-    HELO = enum.auto()
-    RSET = enum.auto()
-    MAIL = enum.auto()
-    RCPT = enum.auto()
-    DATA = enum.auto()
-    DOT = enum.auto()
-    LONE_DOT = enum.auto()
-
-
-class Transaction(Generic[L]):
-    """One letter under way: the commands not yet written, and what is known of its recipients."""
-
-    __slots__ = ("accepted", "decided", "is_touched", "letter", "lines", "refusal")
-
-    def __init__(self, letter: L, lines: deque[tuple[Step, str]]) -> None:
-        self.letter = letter
-        self.lines = lines
-        self.accepted: list[int] = []
-        self.decided: list[tuple[int, Outcome]] = []
-        self.refusal: Outcome | None = None
-        self.is_touched = False
-
-    def outcomes(self, rest: Outcome) -> list[tuple[int, Outcome]]:
-        """Return one outcome for each recipient; `rest` is for those that nothing was decided about."""
-        recipients = self.letter.recipients
-        if self.refusal is not None:
-            return [(number, self.refusal) for number, _ in recipients]
-        known = dict(self.decided)
-        return [(number, known.get(number, rest)) for number, _ in recipients]
 
 
 class Client(Generic[L]):
@@ -89,6 +56,8 @@ class Client(Generic[L]):
         self._is_ready = False
         self._needs_rset = False
         self._has_settled = False
+        self._stuffer = DotStuffer()
+        self._n_sent = 0
         self._keywords: dict[str, str] = {}
 
     @property
@@ -102,6 +71,16 @@ class Client(Generic[L]):
         if not self._expected:
             return 0.0
         return self._limits.data_done_timeout_s if self._expected[0] >= Step.DOT else self._limits.command_timeout_s
+
+    @property
+    def is_sending(self) -> bool:
+        """A letter was begun whose next piece waits for `send_more`."""
+        return bool(self._expected) and self._expected[-1] is Step.BODY
+
+    def send_more(self) -> None:
+        """Write the next piece of the letter. Calling it when not `is_sending` is a bug."""
+        self._send_piece(self._open[0].letter)
+        self._pump()
 
     def deliver(self, letter: L) -> None:
         """Take one more letter, to be sent after those it has. Calling it when the session is over is a bug."""
@@ -121,7 +100,7 @@ class Client(Generic[L]):
             if self.is_over:
                 return
             if code == 421:
-                self._end(self._outcome("deferred", code, text, "the peer ended the session"))
+                self._close(self._outcome("deferred", code, text, "the peer ended the session"))
             elif not n_asked:
                 self._end(self._outcome("deferred", code, text, "the peer answered what was not asked", "4.5.0"))
             else:
@@ -276,22 +255,33 @@ class Client(Generic[L]):
             self._needs_rset = head.refusal is None
             self._settle(self._refusal("bounced", code, text, "DATA"))
         elif head.accepted and head.refusal is None:
-            try:
-                content = head.letter.read()
-            except Exception as error:
-                # Whatever keeps one message from being read is its own trouble. After 354 the peer takes what we say
-                # for mail: to hang up is the only way not to send any.
-                self._end(Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", ""))
-                return
-            stuffer = DotStuffer()
-            self._output.append(stuffer.feed(content))
-            self._output.append(stuffer.end())
-            self._expected.append(Step.DOT)
+            self._stuffer = DotStuffer()
+            self._n_sent = 0
+            self._expected.append(Step.BODY)
+            self._send_piece(head.letter)
         else:
             # RFC 2920 s3.1: DATA was accepted although nobody was; the empty mail must still be ended.
             self._output.append(b".\r\n")
             self._expected.append(Step.LONE_DOT)
             self._settle(self._refusal("deferred", code, text, "RCPT"))
+
+    def _send_piece(self, letter: L) -> None:
+        try:
+            content = letter.read(self._n_sent)
+        except Exception as error:
+            # Whatever keeps one message from being read is its own trouble. After 354 the peer takes what we say for
+            # mail: to hang up is the only way not to send any.
+            self._end(Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", ""))
+            return
+        self._output.append(self._stuffer.feed(content))
+        self._n_sent += 1
+        if self._n_sent == letter.n_pieces:
+            self._output.append(self._stuffer.end())
+            self._expected[-1] = Step.DOT
+
+    def _on_body(self, code: int, text: bytes) -> None:
+        # The peer has seen enough. What it takes for mail now is the rest of the body: there is no way back.
+        self._end(self._refusal("bounced", code, text, "the message"))
 
     def _on_dot(self, code: int, text: bytes) -> None:
         if code < 400:
@@ -310,7 +300,7 @@ class Client(Generic[L]):
         self._has_settled = True
         self._events.append(Done(transaction.letter, transaction.outcomes(rest)))
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: Outcome, *, is_hosts_fault: bool = False) -> None:
         """The session is over because of `outcome`, which is also that of the letter under way."""
         if self.is_over:
             return
@@ -324,7 +314,18 @@ class Client(Generic[L]):
         self._waiting.clear()
         self._expected.clear()
         self._output.clear()
-        self._events.append(Over(outcome, left))
+        self._events.append(Over(outcome, left, is_hosts_fault or not self._is_ready))
+
+    def _close(self, outcome: Outcome) -> None:
+        """The peer said 421: about itself, not about the letter under way, unless it has seen all of that."""
+        if self._open and self._expected[0] is Step.DOT:
+            self._settle(outcome)
+        is_news = bool(self._expected) and not self._has_settled
+        if self._open:
+            self._open[0].is_touched = False
+            # Left over, it is tried again once the path has rested.
+            self._has_settled = True
+        self._end(outcome, is_hosts_fault=is_news)
 
     def _refusal(self, status: Status, code: int, text: bytes, at: str) -> Outcome:
         """Return what a reply that is no success means; 4xx always defers, whatever `status` says."""
@@ -362,6 +363,7 @@ TABLE: dict[Step, Row] = {
     Step.MAIL: Row("MAIL", "sending MAIL", (2, 4, 5), Client._on_mail),
     Step.RCPT: Row("RCPT", "sending RCPT", (2, 4, 5), Client._on_rcpt),
     Step.DATA: Row("DATA", "sending DATA", (3, 4, 5), Client._on_data),
+    Step.BODY: Row("the message", "sending the message", (4, 5), Client._on_body),
     # The peer may have the mail already: trying again may deliver it twice.
     Step.DOT: Row("the end of data", "sending the end of data (it may arrive twice)", (2, 4, 5), Client._on_dot),
     Step.LONE_DOT: Row("an empty mail", "ending an empty mail", (2, 3, 4, 5), Client._on_nothing),

@@ -27,7 +27,9 @@ class Letter(Protocol):
     @property
     def utf8(self) -> bool: ...
     @property
-    def read(self) -> Callable[[], bytes]: ...
+    def n_pieces(self) -> int: ...
+    @property
+    def read(self) -> Callable[[int], bytes]: ...
 
 
 L = TypeVar("L", bound=Letter)
@@ -47,8 +49,10 @@ class Done(msgspec.Struct, Generic[L], frozen=True):
 class Over(msgspec.Struct, Generic[L], frozen=True):
     """The session ended, told once and last. `left` were not started, `outcome` says why it ended.
 
-    Before `Ready` it is the host that failed, and nothing was learned about any letter.
+    `is_hosts_fault` when the host failed before it took anything, and nothing was learned about any letter: no
+    greeting, no answer to EHLO, or 421.
     """
 
     outcome: Outcome
     left: list[L]
+    is_hosts_fault: bool

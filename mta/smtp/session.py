@@ -146,6 +146,11 @@ class Session:
         """Octets received and not yet worked off."""
         return len(self._buffer) - self._at
 
+    @property
+    def is_spoiled(self) -> bool:
+        """The message that is coming in will be refused, whatever comes of it yet."""
+        return self._body is not None and self._body.find_fault() is not None
+
     def greet(self, reply: Reply | None = None) -> None:
         """Give the greeting, once and first; with a `reply` refuse the connection, and Quit follows."""
         self._pause = None

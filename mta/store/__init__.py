@@ -1,7 +1,10 @@
 """The queue's tables in LMDB: keys, rows, one writer, many readers. The only room that imports lmdb."""
 
+from mta.store.books import balance
 from mta.store.codec import (
+    CHUNK_OCTETS,
     EIGHT_BIT,
+    ROW_OCTETS,
     UTF8,
     CounterRow,
     MessageRow,
@@ -17,9 +20,13 @@ from mta.store.codec import (
     decode_recipient,
     encode,
 )
+from mta.store.compact import compact
+from mta.store.errors import StorageFull, StoreError
 from mta.store.keys import (
     BOUNCE,
     EXPIRE,
+    LOST_EXTENT,
+    NEVER_MS,
     due_key,
     due_of,
     message_of,
@@ -27,32 +34,56 @@ from mta.store.keys import (
     number_key,
     part_name,
     path_key,
+    queue_name_key,
     recipient_key,
     timer_key,
     timer_of,
+    turn,
+    turn_of,
     wake_key,
 )
-from mta.store.reader import READ_ERRORS, Leased, Queued, Reader
-from mta.store.writer import StorageFull, StoreError, Writer
+from mta.store.queues import move_wake, open_queue, remove_queue, wake_by
+from mta.store.reader import DAMAGE, READ_ERRORS, Leased, Queued, Reader
+from mta.store.standing import SUSPECT_DEATHS, due_row, timer_row
+from mta.store.verify import verify
+from mta.store.writer import Writer
+from mta.store.wrong import Aside, Balance, Make, Move, Number, Refill, Requeue, Salvage, Wrong
 
 __all__ = [
     "BOUNCE",
+    "CHUNK_OCTETS",
+    "DAMAGE",
     "EIGHT_BIT",
     "EXPIRE",
+    "LOST_EXTENT",
+    "NEVER_MS",
     "READ_ERRORS",
+    "ROW_OCTETS",
+    "SUSPECT_DEATHS",
     "UTF8",
+    "Aside",
+    "Balance",
     "CounterRow",
     "Leased",
+    "Make",
     "MessageRow",
+    "Move",
+    "Number",
     "PartRow",
     "PathRow",
     "QueueRow",
     "Queued",
     "Reader",
     "RecipientRow",
+    "Refill",
+    "Requeue",
+    "Salvage",
     "StorageFull",
     "StoreError",
     "Writer",
+    "Wrong",
+    "balance",
+    "compact",
     "decode_extents",
     "decode_message",
     "decode_part",
@@ -61,14 +92,24 @@ __all__ = [
     "decode_recipient",
     "due_key",
     "due_of",
+    "due_row",
     "encode",
     "message_of",
+    "move_wake",
     "number",
     "number_key",
+    "open_queue",
     "part_name",
     "path_key",
+    "queue_name_key",
     "recipient_key",
+    "remove_queue",
     "timer_key",
     "timer_of",
+    "timer_row",
+    "turn",
+    "turn_of",
+    "verify",
+    "wake_by",
     "wake_key",
 ]

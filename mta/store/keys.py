@@ -6,10 +6,10 @@ Numbers in keys are big endian, so that LMDB's order is theirs. A part is named 
     part         id 16 · part 2
     recipient    id 16 · part 2 · number 2
     body         extent 8 · chunk 2
-    extent       extent 8
+    extent       extent 8                       value: number 8
     queue        number 8
     queue_name   digest 20 of the name          names may be longer than LMDB's 511 octets
-    due          queue 8 · due ms 8 · id 16 · part 2
+    due          queue 8 · due ms 8 · id 16 · part 2          the value is what `turn` packs
     wake         due ms 8 · queue 8
     timer        when ms 8 · id 16 · part 2 · kind 1
     path         digest 20 of source and site
@@ -31,6 +31,8 @@ from mta.message import QueueName
 __all__ = [
     "BOUNCE",
     "EXPIRE",
+    "LOST_EXTENT",
+    "NEVER_MS",
     "TABLES",
     "body_key",
     "due_key",
@@ -45,6 +47,8 @@ __all__ = [
     "tenant_key",
     "timer_key",
     "timer_of",
+    "turn",
+    "turn_of",
     "wake_key",
 ]
 
@@ -70,14 +74,23 @@ TABLES = (
 
 ID_OCTETS = 16
 
+# A part that is held or aside is due never: its row keeps its queue, and nothing wakes it.
+NEVER_MS = (1 << 63) - 1
+
 # Kinds of timers: what shall become of the part then, whatever its queue and path are doing.
 EXPIRE = 1
 BOUNCE = 2
+
+# What a repair puts in the place of content that is lost: an extent that never is in `body`, so that nobody can send
+# the rest as if it were whole.
+LOST_EXTENT = 0
 
 _u64 = struct.Struct(">Q")
 _u64_u16 = struct.Struct(">QH")
 _u64_u64 = struct.Struct(">QQ")
 _u16 = struct.Struct(">H")
+_u32 = struct.Struct(">I")
+SUSPECT_BIT = 1 << 31
 
 number_key = _u64.pack
 """Pack one number: the key of `queue` and `event`, and how `meta` holds numbers."""
@@ -115,6 +128,17 @@ def due_key(queue: int, due: int, part: bytes) -> bytes:
 def due_of(key: bytes) -> tuple[int, bytes]:
     """Return (due ms, part name) of a `due` key."""
     return int.from_bytes(key[8:16], "big"), key[16:]
+
+
+def turn(cost: int, *, is_suspect: bool = False) -> bytes:
+    """Return the value of a `due` row: how much of its queue's turn a part takes, and whether workers died with it."""
+    return _u32.pack(min(cost, SUSPECT_BIT - 1) | (SUSPECT_BIT if is_suspect else 0))
+
+
+def turn_of(value: bytes) -> tuple[int, bool]:
+    """Return (cost, is_suspect) of a `due` row's value."""
+    packed = int.from_bytes(value, "big")
+    return packed & (SUSPECT_BIT - 1), packed >= SUSPECT_BIT
 
 
 def timer_key(when: int, part: bytes, kind: int) -> bytes:

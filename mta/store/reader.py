@@ -4,6 +4,7 @@ Rule: each method is one short read transaction, opened and closed within the ca
 from using again any page freed since.
 """
 
+import contextlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import cast
 import lmdb
 import msgspec
 
+from mta.message import Outcome
 from mta.store.codec import (
     CounterRow,
     MessageRow,
@@ -25,12 +27,16 @@ from mta.store.codec import (
     decode_recipient,
 )
 from mta.store.keys import TABLES, body_key, message_of, number, number_key, part_name, recipient_key
+from mta.store.snapshot import Snapshot
 from mta.store.writer import MAX_TABLES
 
-__all__ = ["READ_ERRORS", "Leased", "Queued", "Reader"]
+__all__ = ["DAMAGE", "READ_ERRORS", "Leased", "Queued", "Reader"]
 
-READ_ERRORS = (lmdb.Error, OSError, LookupError, msgspec.MsgspecError)
-"""What any method of Reader may raise: the environment or a row is not readable, not there, or not whole."""
+DAMAGE = (LookupError, msgspec.MsgspecError, UnicodeDecodeError)
+"""What a method of Reader raises for a row that is not there, or not whole."""
+
+READ_ERRORS = (lmdb.Error, OSError, *DAMAGE)
+"""What any method of Reader may raise: damage, or the environment is not readable."""
 
 
 class Leased(msgspec.Struct, frozen=True):
@@ -83,6 +89,12 @@ class Reader:
         """Close the environment."""
         self._env.close()
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give every table as it stands now, in one transaction that is as long as the `with`: see Snapshot."""
+        with self._env.begin() as txn:
+            yield Snapshot(txn, self._table)
+
     def leased(self, part: bytes) -> Leased | None:
         """Return what is known of a part, None if it is not there any more.
 
@@ -100,17 +112,30 @@ class Reader:
                 raise LookupError(f"part {part.hex()} has no recipients")
             return Leased(part, decode_part(row).attempt, decode_message(message), recipients)
 
+    def last_outcomes(self, part: bytes) -> dict[int, Outcome]:
+        """Return the last outcome of each recipient of a part that has one, by number. Raises as `leased` does."""
+        with self._env.begin() as txn:
+            return {number: row.last for number, row in self._recipients(txn, part) if row.last is not None}
+
     def _recipients(self, txn: lmdb.Transaction, part: bytes) -> Iterator[tuple[int, RecipientRow]]:
         for key, value in self._from(txn, "recipient", recipient_key(part, 0)):
             if not key.startswith(part):
                 break
             yield int.from_bytes(key[-2:], "big"), decode_recipient(value)
 
+    def piece(self, extents: tuple[tuple[int, int], ...], piece: int) -> bytes:
+        """Return the content of one extent of a message, counted from 0. Raises LookupError if it is not all there."""
+        return self.content(extents[piece : piece + 1])
+
     def content(self, extents: tuple[tuple[int, int], ...]) -> bytes:
-        """Return the content of a message, its extents in order. Raises LookupError if it is not all there."""
-        with self._env.begin() as txn:
+        """Return the content of extents, in order. Raises LookupError if it is not all there.
+
+        A message may be larger than a process should hold at once: whoever can takes it piece by piece.
+        """
+        # As views into the map the chunks of a large extent are copied once, into the result.
+        with self._env.begin(buffers=True) as txn:
             cursor = txn.cursor(self._table["body"])
-            chunks: list[bytes] = []
+            chunks: list[memoryview] = []
             for extent, octets in extents:
                 left = octets
                 if cursor.set_key(body_key(extent, 0)):
@@ -153,24 +178,43 @@ class Reader:
             parts.append(QueuedPart(key, part, decode_queue(queue), tuple(self._recipients(txn, key))))
         return Queued(message_id, decode_message(row), tuple(parts))
 
-    def page(self, after: bytes, limit: int) -> list[Queued]:
-        """Return up to `limit` messages with an id above `after`, oldest first."""
+    def page(self, after: bytes, limit: int) -> list[tuple[bytes, Queued | None]]:
+        """Return up to `limit` (id, message) with an id above `after`, oldest first; None for one that is damaged."""
         with self._env.begin() as txn:
             rows = islice(self._from(txn, "message", after + b"\0"), limit)
-            return [self._queued(txn, key, value) for key, value in rows]
+            return [(key, self._maybe_queued(txn, key, value)) for key, value in rows]
+
+    def _maybe_queued(self, txn: lmdb.Transaction, message_id: bytes, row: bytes) -> Queued | None:
+        try:
+            return self._queued(txn, message_id, row)
+        except DAMAGE:
+            return None
+
+    def last_message(self) -> bytes:
+        """Return the id of the newest message, b"" when there is none."""
+        with self._env.begin() as txn:
+            cursor = txn.cursor(self._table["message"])
+            return bytes(cursor.key()) if cursor.last() else b""
 
     def n_messages(self) -> int:
         """Return how many messages are queued."""
         with self._env.begin() as txn:
             return int(txn.stat(self._table["message"])["entries"])
 
-    def parts(self, after: bytes, limit: int) -> list[tuple[bytes, PartRow]]:
-        """Return up to `limit` parts named above `after`, in order."""
+    def parts(self, after: bytes, limit: int) -> list[tuple[bytes, PartRow | None]]:
+        """Return up to `limit` parts named above `after`, in order; None for one that cannot be decoded."""
         with self._env.begin() as txn:
             rows = islice(self._from(txn, "part", after + b"\0"), limit)
-            return [(key, decode_part(value)) for key, value in rows]
+            return [(key, _maybe_part(value)) for key, value in rows]
 
     def counters(self) -> list[CounterRow]:
         """Return every tenant's counters."""
         with self._env.begin() as txn:
             return [decode_counter(value) for _, value in txn.cursor(self._table["counter"])]
+
+
+def _maybe_part(value: bytes) -> PartRow | None:
+    try:
+        return decode_part(value)
+    except DAMAGE:
+        return None

@@ -7,45 +7,49 @@ Only the queue process makes a Writer, after the fork. Default sync flags: a com
 flush, then meta page through O_DSYNC). Bodies and events are gathered and put in one append run at commit.
 """
 
+import contextlib
 import os
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import cast
 
 import lmdb
+import msgspec
 
-from mta.message import QueueName
 from mta.store.codec import (
     CHUNK_OCTETS,
     CounterRow,
-    QueueRow,
     checked,
     decode_counter,
-    decode_queue,
     encode,
 )
-from mta.store.keys import TABLES, body_key, number, number_key, queue_name_key, tenant_key, wake_key
+from mta.store.errors import StorageFull, StoreError, meaning
+from mta.store.keys import (
+    LOST_EXTENT,
+    TABLES,
+    body_key,
+    number,
+    number_key,
+    tenant_key,
+)
+from mta.store.snapshot import Snapshot
 
-__all__ = ["MAX_TABLES", "StorageFull", "StoreError", "Writer"]
+__all__ = ["MAX_TABLES", "Writer"]
 
 SCHEMA = 1
 MAX_TABLES = 32
 MAX_READERS = 1024
 
 
-class StoreError(Exception):
-    """The environment is not what it should be, or a row is not where it must be; the text names it."""
-
-
-class StorageFull(Exception):
-    """LMDB's map or the disk is full; the transaction must be aborted."""
-
-
 class Writer:
     """Holds the environment, one open transaction at a time, and the numbers that every transaction moves."""
 
-    def __init__(self, data_dir: str, map_octets: int) -> None:
-        """Open or make `data_dir/queue`. Raises StoreError when it cannot, or when its schema is another one's."""
+    def __init__(self, data_dir: str, map_octets: int, *, for_repair: bool = False) -> None:
+        """Open or make `data_dir/queue`; `for_repair` even if counters cannot be decoded, which are left out then.
+
+        Raises StoreError when it cannot, or when its schema is another one's.
+        """
         path = Path(data_dir, "queue")
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +63,7 @@ class Writer:
             )
             with self._env.begin(write=True) as txn:
                 self._table = {name: self._env.open_db(name.encode(), txn=txn) for name in TABLES}
-                self._load(txn)
+                self._load(txn, skips_damage=for_repair)
         except StoreError:
             self._env.close()
             raise
@@ -67,12 +71,12 @@ class Writer:
             text = str(problem)
             raise StoreError(text if str(path) in text else f"{path}: {text}") from problem
         self._txn: lmdb.Transaction | None = None
-        self._chunks: list[tuple[bytes, bytes]] = []
+        self._chunks: list[tuple[bytes, bytes | memoryview]] = []
         self._events: list[tuple[bytes, bytes]] = []
         self._dirty: set[str] = set()
         self.forget_dead_readers()
 
-    def _load(self, txn: lmdb.Transaction) -> None:
+    def _load(self, txn: lmdb.Transaction, *, skips_damage: bool) -> None:
         """Read the numbers that live in RAM between transactions; write them where the environment is new."""
         meta = self._table["meta"]
 
@@ -89,15 +93,24 @@ class Writer:
         self.node = numbered(b"node", int.from_bytes(os.urandom(2), "big"))
         self._incarnation = numbered(b"incarnation", 0)
         self.live_octets = numbered(b"live_octets", 0)
-        """Octets of content that messages hold."""
+        """Octets of content in `body`: what messages hold, what is still coming in, and trash not yet deleted."""
+        # Where nothing was ever shared, removing need not ask.
+        self._has_shared = int(txn.stat(self._table["extent"])["entries"]) > 0
         self.n_messages = int(txn.stat(self._table["message"])["entries"])
         self._next_extent = numbered(b"next_extent", 1)
         self._next_queue = numbered(b"next_queue", 1)
         # Deleting the outbox must not start its numbers again.
         self._next_event = numbered(b"next_event", 1)
-        self._counters = {
-            row.tenant: row for row in map(decode_counter, (v for _, v in txn.cursor(self._table["counter"])))
-        }
+        self._counters: dict[str, CounterRow] = {}
+        for key, value in txn.cursor(self._table["counter"]):
+            try:
+                row = decode_counter(value)
+            except (msgspec.MsgspecError, ValueError) as problem:
+                if not skips_damage:
+                    text = f"counter {bytes(key).hex()} cannot be decoded; mta queue verify --repair mends it"
+                    raise StoreError(text) from problem
+                continue
+            self._counters[row.tenant] = row
 
     # Transactions
 
@@ -157,6 +170,21 @@ class Writer:
         with self._env.begin() as txn:
             return txn.get(key, db=self._table[table])
 
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give every table as it was committed last; it stays so whatever is written within the `with`."""
+        with self._env.begin() as txn:
+            yield Snapshot(txn, self._table)
+
+    def used_octets(self) -> tuple[int, int]:
+        """Return the octets of all pages that tables use, and of those that hold events; as of the last commit."""
+        sizes: dict[str, int] = {}
+        with self._env.begin() as txn:
+            for name, table in self._table.items():
+                stat = txn.stat(table)
+                sizes[name] = stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
+        return sum(sizes.values()), sizes["event"]
+
     def forget_dead_readers(self) -> None:
         """Free the reader slots of processes that are gone, and with them the pages they held."""
         self._env.reader_check()
@@ -170,9 +198,11 @@ class Writer:
             raise StoreError("no transaction is open")
         return self._txn
 
-    def _put_run(self, table: str, rows: list[tuple[bytes, bytes]]) -> None:
+    def _put_run(self, table: str, rows: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         if rows:
-            consumed, added = self._open().cursor(self._table[table]).putmulti(rows, append=True, overwrite=False)
+            # It takes any buffer as a value; its stubs know bytes.
+            run = cast("Sequence[tuple[bytes, bytes]]", rows)
+            consumed, added = self._open().cursor(self._table[table]).putmulti(run, append=True, overwrite=False)
             if consumed != len(rows) or added != len(rows):
                 raise StoreError(f"{table}: only {added} of {len(rows)} rows were appended")
 
@@ -201,7 +231,7 @@ class Writer:
         try:
             return self._open().put(key, value, overwrite=False, db=self._table[table])
         except lmdb.Error as problem:
-            raise _meaning(problem) from problem
+            raise meaning(problem) from problem
 
     def replace(self, table: str, key: bytes, value: bytes) -> None:
         """Put a row over the one that is there, or where none is. Raises ValueError (too large) or StorageFull."""
@@ -210,7 +240,7 @@ class Writer:
             if not self._open().put(key, value, db=self._table[table]):
                 raise StoreError(f"{table}: {key.hex()} was not written")
         except lmdb.Error as problem:
-            raise _meaning(problem) from problem
+            raise meaning(problem) from problem
 
     def remove(self, table: str, key: bytes) -> None:
         """Delete a row that must be there. Raises StoreError if it is not, or StorageFull."""
@@ -222,18 +252,19 @@ class Writer:
         try:
             return self._open().delete(key, db=self._table[table])
         except lmdb.Error as problem:
-            raise _meaning(problem) from problem
+            raise meaning(problem) from problem
 
-    def scan(self, table: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` rows with key >= `start`, in order."""
-        return _rows(self._open().cursor(self._table[table]), start, limit)
+    def scan(self, table: str, start: bytes, limit: int, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` rows with key >= `start`, in order; only those whose keys begin with `prefix`."""
+        return _rows(self._open().cursor(self._table[table]), start, limit, prefix)
 
     # Content, events, queues, counters
 
-    def add_extent(self, content: bytes) -> int:
+    def add_extent(self, content: bytes | memoryview) -> int:
         """Take `content` in chunks under a new extent number, and return the number.
 
-        Numbers are given here, inside the transaction, so that every body row is a true append.
+        Numbers are given here, inside the transaction, so that every body row is a true append. The chunks of a
+        memoryview are views, too: it must not change before the commit.
         """
         extent = self._next_extent
         self._next_extent += 1
@@ -244,17 +275,67 @@ class Writer:
         )
         return extent
 
+    def share_extent(self, extent: int) -> None:
+        """Say that one message more holds an extent. Raises ValueError unless it is there."""
+        self._has_shared = True
+        txn, key = self._open(), number_key(extent)
+        sharers = txn.get(key, db=self._table["extent"])
+        if sharers is None and not self._has_extent(extent):
+            raise ValueError(f"extent {extent} is not there to be shared")
+        self.replace("extent", key, number_key(2 if sharers is None else number(cast(bytes, sharers)) + 1))
+
+    def _has_extent(self, extent: int) -> bool:
+        # The chunks of one that came in this transaction are put when it is committed.
+        first_new = self._before[2]
+        return first_new <= extent < self._next_extent or self.get("body", body_key(extent, 0)) is not None
+
     def remove_extent(self, extent: int, octets: int) -> None:
-        """Delete the chunks of an extent of `octets`. Raises StoreError if one is missing, or StorageFull."""
+        """Say that one message less holds an extent of `octets`; the last one's word deletes its chunks.
+
+        Raises StoreError if a chunk is missing, or StorageFull.
+        """
+        if not self.unshare_extent(extent):
+            self.remove_chunks(extent, octets, -(-octets // CHUNK_OCTETS))
+
+    def unshare_extent(self, extent: int) -> bool:
+        """Count one message off; False if nobody shared the extent with it, and its chunks are to be deleted."""
+        if not self._has_shared:
+            return False
+        key = number_key(extent)
+        sharers = self.get("extent", key)
+        if sharers is None:
+            return False
+        if number(sharers) > 2:
+            self.replace("extent", key, number_key(number(sharers) - 1))
+        else:
+            self.remove("extent", key)
+        return True
+
+    def remove_chunks(self, extent: int, octets: int, most: int) -> tuple[int, int]:
+        """Delete up to `most` chunks of an extent of `octets`, from its end; return (octets left, chunks deleted).
+
+        Raises StoreError if a chunk is missing, or StorageFull.
+        """
+        if extent == LOST_EXTENT:
+            return 0, 0
         delete = self._open().delete
         table = self._table["body"]
+        if self._before[2] <= extent < self._next_extent:
+            # It came in this transaction, and is not in its table yet.
+            self._chunks = [chunk for chunk in self._chunks if number(chunk[0]) != extent]
+            self.live_octets -= octets
+            return 0, -(-octets // CHUNK_OCTETS)
+        n_chunks = -(-octets // CHUNK_OCTETS)
+        n_left = max(0, n_chunks - most)
         try:
-            for chunk in range(-(-octets // CHUNK_OCTETS)):
+            for chunk in range(n_left, n_chunks):
                 if not delete(body_key(extent, chunk), db=table):
                     raise StoreError(f"body: chunk {chunk} of extent {extent} is not there")
         except lmdb.Error as problem:
-            raise _meaning(problem) from problem
-        self.live_octets -= octets
+            raise meaning(problem) from problem
+        left = min(octets, n_left * CHUNK_OCTETS)
+        self.live_octets -= octets - left
+        return left, n_chunks - n_left
 
     def add_event(self, event: bytes) -> None:
         """Put an encoded event into the outbox under the next sequence number."""
@@ -271,7 +352,7 @@ class Writer:
             try:
                 is_deleted = cursor.delete()
             except lmdb.Error as problem:
-                raise _meaning(problem) from problem
+                raise meaning(problem) from problem
             if not is_deleted:
                 raise StoreError("event: the first row could not be deleted")
         return True
@@ -289,50 +370,30 @@ class Writer:
         setattr(row, fate, getattr(row, fate) + recipients)
         self._dirty.add(tenant)
 
-    def open_queue(self, name: QueueName, now: int) -> int:
-        """Return the number of a queue that shall take a part due at `now`, made if there is none."""
-        key = queue_name_key(name)
-        value = self.get("queue_name", key)
-        if value is not None:
-            row = self.get("queue", value)
-            if row is None:
-                raise StoreError(f"queue: {value.hex()} has a name and no row")
-            wake = decode_queue(row).wake
-            if wake > now:
-                # Otherwise the part would wait for the queue's old time if the process died with the queue awake.
-                self.move_wake(number(value), name, wake, now)
-            return number(value)
-        numbered = self._next_queue
+    def counter(self, tenant: str) -> CounterRow:
+        """Return a tenant's counters as they stand in this transaction; not to be changed."""
+        return self._counters.get(tenant) or CounterRow(tenant)
+
+    def set_number(self, name: str, value: int) -> None:
+        """Put a number of `meta` right: live_octets, or the next extent, queue or event. For repairs."""
+        if name == "live_octets":
+            self.live_octets = value
+        elif name == "next_extent":
+            self._next_extent = value
+        elif name == "next_queue":
+            self._next_queue = value
+        elif name == "next_event":
+            self._next_event = value
+        else:
+            raise ValueError(f"meta {name} is not a number that can be found again")
+        self.replace("meta", name.encode(), number_key(value))
+
+    def new_queue(self) -> int:
+        """Return a number that no queue ever had."""
         self._next_queue += 1
-        if not (
-            self.add("queue_name", key, number_key(numbered))
-            and self.add("queue", number_key(numbered), encode(QueueRow(name, now)))
-            and self.add("wake", wake_key(now, numbered), b"")
-        ):
-            raise StoreError(f"queue: number {numbered} was given twice")
-        return numbered
-
-    def move_wake(self, queue: int, name: QueueName, old: int, new: int) -> None:
-        """Say that nothing in a queue is due before `new` any more, rather than `old`."""
-        self.remove("wake", wake_key(old, queue))
-        if not self.add("wake", wake_key(new, queue), b""):
-            raise StoreError(f"wake: queue {queue} is there twice")
-        self.replace("queue", number_key(queue), encode(QueueRow(name, new)))
-
-    def remove_queue(self, queue: int, name: QueueName, wake: int) -> None:
-        """Delete an empty queue."""
-        self.remove("wake", wake_key(wake, queue))
-        self.remove("queue", number_key(queue))
-        self.remove("queue_name", queue_name_key(name))
+        return self._next_queue - 1
 
 
-def _meaning(problem: lmdb.Error) -> StorageFull | StoreError:
-    """Return what an error inside a transaction means to the caller."""
-    kind = StorageFull if isinstance(problem, lmdb.MapFullError) else StoreError
-    return kind(str(problem))
-
-
-def _rows(cursor: lmdb.Cursor, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-    if not cursor.set_range(start):
-        return []
-    return cast("list[tuple[bytes, bytes]]", list(islice(cursor.iternext(), limit)))
+def _rows(cursor: lmdb.Cursor, start: bytes, limit: int, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+    rows = cast("Iterator[tuple[bytes, bytes]]", cursor.iternext() if cursor.set_range(start) else iter(()))
+    return list(islice(takewhile(lambda row: row[0].startswith(prefix), rows) if prefix else rows, limit))

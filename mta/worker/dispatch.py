@@ -10,11 +10,12 @@ from functools import partial
 import msgspec
 
 from mta.deliver import Courier, Job, Router
-from mta.link import Lease, QueueLink, Resolve, Resolved, Settlement
+from mta.link import Lease, QueueLink, Report, Resolve, Resolved, Settlement
 from mta.message import Hosts, Outcome, now_ms
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import EIGHT_BIT, UTF8, Reader
+from mta.store import EIGHT_BIT, READ_ERRORS, UTF8, Reader
+from mta.worker.notices import Notices
 
 __all__ = ["CourierMaker", "Dispatch"]
 
@@ -23,6 +24,10 @@ ROUTE_TTL_S = 3600.0
 
 CourierMaker = Callable[[int, str, Hosts, "Dispatch"], Courier]
 """(session number, site, hosts, who to report to)."""
+
+
+EXPIRED = Outcome("expired", 451, "4.4.7", "it could not be tried before it expired", "", "")
+BY_OPERATOR = Outcome("bounced", 554, "5.7.1", "sent back by the operator", "", "")
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -36,13 +41,17 @@ class Held(msgspec.Struct, frozen=True):
 class Dispatch:
     """Implements the link's Tasks and the couriers' Report."""
 
-    def __init__(self, link: QueueLink, reader: Reader, make_courier: CourierMaker, router: Router) -> None:
+    def __init__(
+        self, link: QueueLink, reader: Reader, make_courier: CourierMaker, router: Router, notices: Notices
+    ) -> None:
         self._link = link
         self._reader = reader
         self._make_courier = make_courier
         self._router = router
+        self._notices = notices
         self._couriers: dict[int, Courier] = {}
         self._sites: dict[int, str] = {}
+        self._greeted: set[int] = set()
         self._held: dict[bytes, Held] = {}
         self._is_draining = False
 
@@ -56,42 +65,65 @@ class Dispatch:
         jobs = [job for part in lease.parts if (job := self._job(lease.session, part)) is not None]
         if courier is None:
             if self._is_draining:
-                self.closed(lease.session, jobs)
+                self.closed(lease.session, jobs, None)
                 return
             self._sites[lease.session] = lease.site
             courier = self._make_courier(lease.session, lease.site, lease.hosts, self)
             self._couriers[lease.session] = courier
         courier.deliver(jobs)
 
+    def report(self, report: Report) -> None:
+        """Tell the senders of some parts that time is up."""
+        for part in report.parts:
+            job = self._job(0, part)
+            if job is not None:
+                try:
+                    lasts = self._reader.last_outcomes(part)
+                except READ_ERRORS as problem:
+                    self._unreadable(part, problem)
+                    continue
+                verdicts = [(number, _verdict(report, lasts.get(number))) for number, _ in job.recipients]
+                self._settle(job, verdicts, is_report=True)
+
     def resolve(self, question: Resolve) -> None:
         """Say where a domain goes."""
         site = self._router.resolve(question.domain, question.route)
         self._link.resolved(Resolved(question.domain, question.route, site.name, site.hosts, ROUTE_TTL_S))
 
-    def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
+    def held(self) -> tuple[tuple[tuple[int, str, bool], ...], tuple[tuple[int, bytes], ...]]:
         """Say what the queue process would otherwise forget when it starts again."""
-        sessions = tuple((number, self._sites[number]) for number in self._couriers)
+        sessions = tuple((number, self._sites[number], number in self._greeted) for number in self._couriers)
         return sessions, tuple((held.session, part) for part, held in self._held.items())
 
     # What couriers report
 
     def done(self, job: Job, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """Settle a part."""
+        self._settle(job, outcomes, is_report=False)
+
+    def _settle(self, job: Job, outcomes: Sequence[tuple[int, Outcome]], *, is_report: bool) -> None:
         held = self._held.pop(job.part, None)
         if held is None:
             return
         addresses = dict(job.recipients)
         results = tuple((number, addresses[number], outcome) for number, outcome in outcomes)
-        self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results))
+        notice = self._notices.maybe_write(job, held.received_at, held.tenant, results)
+        self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results, notice, is_report))
 
-    def closed(self, session: int, left: Sequence[Job]) -> None:
+    def greeted(self, session: int) -> None:
+        """A host has greeted us."""
+        self._greeted.add(session)
+        self._link.greeted(session)
+
+    def closed(self, session: int, left: Sequence[Job], failure: Outcome | None) -> None:
         """Release what was not started, and say that the session is over."""
         self._couriers.pop(session, None)
         self._sites.pop(session, None)
+        self._greeted.discard(session)
         for job in left:
             self._held.pop(job.part, None)
         # The queue process takes back whatever the session has not settled.
-        self._link.closed(session)
+        self._link.closed(session, failure)
 
     # The end
 
@@ -119,10 +151,9 @@ class Dispatch:
         """Read a part; None when it cannot be delivered: the queue process hears of that."""
         try:
             leased = self._reader.leased(part)
-        except (LookupError, msgspec.MsgspecError) as problem:
-            detail = f"{type(problem).__name__}: {problem}"
-            self._link.fault(encode_event(Fault(now_ms(), part[:16], "", "queue", cut(detail))))
-            leased = None
+        except (LookupError, msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            self._unreadable(part, problem)
+            return None
         if leased is None:
             self._link.settle(Settlement(part, 0, 0, "", ()))
             return None
@@ -136,5 +167,29 @@ class Dispatch:
             message.octets,
             bool(message.flags & EIGHT_BIT),
             bool(message.flags & UTF8),
-            partial(self._reader.content, message.extents),
+            len(message.extents),
+            partial(self._piece, part, message.extents),
         )
+
+    def _piece(self, part: bytes, extents: tuple[tuple[int, int], ...], piece: int) -> bytes:
+        """Read a piece of a message; one of which content is lost is set aside, whatever its courier makes of it."""
+        try:
+            return self._reader.piece(extents, piece)
+        except LookupError as problem:
+            if part in self._held:
+                self._unreadable(part, problem)
+            raise
+
+    def _unreadable(self, part: bytes, problem: Exception) -> None:
+        """Have a part set aside."""
+        self._held.pop(part, None)
+        detail = f"{type(problem).__name__}: {problem}"
+        self._link.fault(encode_event(Fault(now_ms(), part[:16], "", "queue", cut(detail))))
+        self._link.settle(Settlement(part, 0, 0, "", ()))
+
+
+def _verdict(report: Report, last: Outcome | None) -> Outcome:
+    """Return what a recipient is told: of an operator's word, or of the last thing that kept the mail from going."""
+    if report.status == "bounced":
+        return BY_OPERATOR
+    return msgspec.structs.replace(last or report.failure or EXPIRED, status="expired")

@@ -23,6 +23,7 @@ from mta.report import Fault, cut
 from mta.report import encode as encode_event
 from mta.store import READ_ERRORS, Reader
 from mta.worker.dispatch import CourierMaker, Dispatch
+from mta.worker.notices import Notices
 
 __all__ = ["main"]
 
@@ -85,9 +86,10 @@ class Worker:
         """Make everything, connect, listen."""
         config = self._config
         router = Router(config.local.domains, config.route)
-        dispatch = Dispatch(self._link, await self._open_reader(), self._courier_maker(maildirs), router)
-        ids = await self._link.start(dispatch)
-        service = Service(config, self._link, ids, asyncio.get_running_loop())
+        notices = Notices(config.hostname, self._link, config.retry)
+        dispatch = Dispatch(self._link, await self._open_reader(), self._courier_maker(maildirs), router, notices)
+        await self._link.start(dispatch)
+        service = Service(config, self._link, asyncio.get_running_loop())
         await service.listen(self._child.listeners)
         self._each_second = (self._link.tend, service.sweep)
         # What was made up to here lives as long as the process: the collector need not look at it again.

@@ -5,7 +5,7 @@ import pytest
 
 from mta.accept.envelope import Builder, Origin
 from mta.config import Limits
-from mta.link import MAX_CONTENT_OCTETS, PutHead
+from mta.link import PutHead
 from mta.message import IdMaker
 from mta.reply import REPLY_250_OK, REPLY_554_LOOP, Reply
 from mta.report.events import Received, decode
@@ -15,11 +15,12 @@ from mta.store import EIGHT_BIT, UTF8
 ORIGIN = Origin("192.0.2.7", "mx", "acme")
 BODY = b"Subject: x\r\n\r\nhello\r\n"
 IDS = IdMaker(1, 1)
+MOST_OCTETS = 100_000
 
 
 def open_session(*recipients: str, mail: str = "MAIL FROM:<a@source.test>", hello: str = "EHLO c.test") -> Session:
     """Return a session that has got as far as the 354."""
-    session = Session("mx.example.test", Limits(recipients=10_000), MAX_CONTENT_OCTETS)
+    session = Session("mx.example.test", Limits(recipients=10_000), MOST_OCTETS)
     session.greet()
     lines = [hello, mail, *(f"RCPT TO:<{recipient}>" for recipient in recipients), "DATA"]
     session.receive("".join(f"{line}\r\n" for line in lines).encode())
@@ -34,7 +35,7 @@ def build(
     session: Session, body: bytes = BODY, *, max_received: int = 100, bare: bool = False, has_8bit: bool = False
 ) -> tuple[PutHead, bytes, bytes] | Reply:
     """Return (head, Received, body), or the refusal."""
-    builder = Builder("mx.example.test", max_received, 1000)
+    builder = Builder("mx.example.test", max_received, 1000, MOST_OCTETS)
     built = builder.build(IDS.make(), session, ORIGIN, body, bare=bare, has_8bit=has_8bit)
     if isinstance(built, Reply):
         return built
@@ -60,7 +61,7 @@ def test_build_puts_one_received_on_top_and_leaves_the_body_alone() -> None:
     assert received.endswith(b"+0000\r\n")
     assert received.count(b"Received:") == 1
     assert (head.sender, head.tenant, head.campaign, head.flags) == ("a@source.test", "acme", "", 0)
-    assert head.expires == head.received_at + 1_000_000
+    assert head.lifetime_ms == 1_000_000
 
 
 def test_build_received_names_no_recipient_when_there_are_several() -> None:
@@ -167,7 +168,7 @@ def test_build_bare_line_ends_are_mended() -> None:
 
 
 def test_build_grown_too_large_by_mending_is_refused() -> None:
-    reply = build(open_session("b@sink.test"), b"\n" * (MAX_CONTENT_OCTETS // 2 + 1), bare=True)
+    reply = build(open_session("b@sink.test"), b"\n" * (MOST_OCTETS // 2 + 1), bare=True)
     assert isinstance(reply, Reply)
     assert (reply.code, reply.enhanced) == (552, "5.3.4")
 

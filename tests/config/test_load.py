@@ -159,6 +159,10 @@ def test_load_many_problems_says_all(write: Write) -> None:
         ("[process]\nhang_s = 1", "process.hang_s: expected seconds, at least 2, got 1"),
         ("[dns]\ntimeout_s = 0", "dns.timeout_s: expected seconds, more than 0, got 0"),
         ("[limits]\nrecipients = 10001", "limits.recipients: expected an integer, from 1 to 10000, got 10001"),
+        (
+            "[limits]\nmessage_octets = 134217729",
+            "limits.message_octets: expected octets, from 1 to 128 MiB (134217728), got 134217729",
+        ),
         ("[limits]\nreceived = 0", "limits.received: expected an integer, at least 1, got 0"),
         ("[workers]\ncount = -1", "workers.count: expected an integer, from 0 to 1024, got -1"),
         ("[retry]\nfactor = 0.9", "retry.factor: expected a number, at least 1, got 0.9"),

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mta.config import Local
@@ -30,7 +31,8 @@ def job(*recipients: str, content: bytes = CONTENT, sender: str = "from@else.tes
         len(content),
         False,
         False,
-        lambda: content,
+        1,
+        lambda _: content,
     )
 
 
@@ -184,10 +186,12 @@ def test_maildir_write_something_in_the_way_defers_and_names_it(writer: MaildirW
 
 
 def test_maildir_write_unreadable_message_is_its_own_trouble(writer: MaildirWriter, tmp_path: Path) -> None:
-    def fail() -> bytes:
+    def fail(_: int) -> bytes:
         raise LookupError("extent 7")
 
-    broken = Job(IDS.make() + b"\0\0", 0, "", ((0, "alice@local.test"), (4, "bob@local.test")), 1, False, False, fail)
+    broken = Job(
+        IDS.make() + b"\0\0", 0, "", ((0, "alice@local.test"), (4, "bob@local.test")), 1, False, False, 1, fail
+    )
     (first, second, third) = writer.write([job("alice@local.test"), broken, job("alice@local.test")])
     assert [outcome.status for _, outcome in (*first, *third)] == ["delivered", "delivered"]
     assert [(number, outcome.status, outcome.enhanced) for number, outcome in second] == [
@@ -248,3 +252,41 @@ def test_maildir_copy_error_becomes_a_deferral_that_names_the_path(number: int, 
     copy = Copy("/mail/alice", "x")
     copy.fail(OSError(number, os.strerror(number)))
     assert copy.outcome == Outcome("deferred", code, enhanced, f"/mail/alice: {os.strerror(number)}", "", "")
+
+
+# A large message comes in pieces.
+
+
+def job_of(pieces: list[bytes], *recipients: str) -> Job:
+    whole = job(*recipients, content=b"".join(pieces))
+    return msgspec.structs.replace(whole, n_pieces=len(pieces), read=lambda number: pieces[number])
+
+
+@pytest.mark.parametrize("at", range(len(CONTENT) + 1))
+def test_maildir_write_two_pieces_any_cut_is_the_same(creator: MaildirWriter, tmp_path: Path, at: int) -> None:
+    (outcomes,) = creator.write([job_of([CONTENT[:at], CONTENT[at:]], "alice@local.test", "bob@local.test")])
+    assert {outcome.status for _, outcome in outcomes} == {"delivered"}
+    for name in ("alice", "bob"):
+        assert mails(tmp_path / "local.test" / name) == [STORED]
+
+
+@pytest.mark.parametrize("content", [b"a\r", b"a\r\r\n\n\r", b"\r\n\r", b""])
+def test_maildir_write_octet_by_octet_keeps_bare_line_ends(
+    writer: MaildirWriter, tmp_path: Path, content: bytes
+) -> None:
+    octets = [content[at : at + 1] for at in range(len(content))] or [b""]
+    writer.write([job_of(octets, "alice@local.test")])
+    (mail,) = mails(tmp_path / "local.test" / "alice")
+    assert mail == b"Return-Path: <from@else.test>\n" + content.replace(b"\r\n", b"\n")
+
+
+def test_maildir_write_piece_that_cannot_be_read_defers_and_leaves_no_file(
+    creator: MaildirWriter, tmp_path: Path
+) -> None:
+    broken = msgspec.structs.replace(job("alice@local.test", "bob@local.test"), n_pieces=2, read=[CONTENT].__getitem__)
+    first, second = creator.write([broken, job("alice@local.test")])
+    assert [(outcome.status, outcome.enhanced) for _, outcome in first] == [("deferred", "4.3.0")] * 2
+    assert [outcome.status for _, outcome in second] == ["delivered"]
+    assert mails(tmp_path / "local.test" / "alice") == [STORED]
+    for name in ("alice", "bob"):
+        assert mails(tmp_path / "local.test" / name, "tmp") == []

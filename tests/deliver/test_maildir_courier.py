@@ -30,8 +30,12 @@ class Record:
             call, self.on_done = self.on_done, None
             call()
 
-    def closed(self, session: int, left: Sequence[Job]) -> None:
+    def greeted(self, session: int) -> None:
+        raise AssertionError("nobody greets us in a directory")
+
+    def closed(self, session: int, left: Sequence[Job], failure: Outcome | None) -> None:
         assert session == 42
+        assert failure is None
         self.left.append(left)
         self.ended.set()
 

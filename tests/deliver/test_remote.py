@@ -22,6 +22,8 @@ class Ledger:
     def __init__(self) -> None:
         self.fates: dict[bytes, Sequence[tuple[int, Outcome]]] = {}
         self.left: list[bytes] | None = None
+        self.failure: Outcome | None = None
+        self.n_greeted = 0
         self.ended = asyncio.Event()
         self.on_done: Callable[[], None] | None = None
 
@@ -33,8 +35,15 @@ class Ledger:
         if self.on_done is not None:
             self.on_done()
 
-    def closed(self, session: int, left: Sequence[Job]) -> None:
+    def greeted(self, session: int) -> None:
         assert session == 7
+        assert self.left is None
+        self.n_greeted += 1
+        assert self.n_greeted == 1
+
+    def closed(self, session: int, left: Sequence[Job], failure: Outcome | None) -> None:
+        assert session == 7
+        self.failure = failure
         assert self.left is None
         self.left = [job.part for job in left]
         assert not self.fates.keys() & set(self.left)
@@ -126,7 +135,7 @@ async def listening(talk: Talk, host: str = "127.0.0.1") -> AsyncIterator[tuple[
 
 def job(number: int = 0, body: bytes = BODY, n_recipients: int = 1, has_8bit: bool = False) -> Job:
     recipients = tuple((n, f"r{number}.{n}@y.example") for n in range(n_recipients))
-    return Job(b"%018d" % number, 0, "a@x.example", recipients, len(body), has_8bit, False, lambda: body)
+    return Job(b"%018d" % number, 0, "a@x.example", recipients, len(body), has_8bit, False, 1, lambda _: body)
 
 
 def courier(hosts: Hosts, ledger: Ledger, deliver: Deliver | None = None, path: Path | None = None) -> RemoteCourier:
@@ -162,14 +171,10 @@ def test_remote_courier_many_jobs_go_over_one_connection_that_quits_when_idle(of
 @pytest.mark.parametrize(
     ("replies", "status", "enhanced"),
     [
-        ({"CONNECT": "554 5.7.1 no"}, "deferred", "5.7.1"),
-        ({"CONNECT": None}, "deferred", "4.4.2"),
-        ({"EHLO": None}, "deferred", "4.4.2"),
         ({"MAIL": "550 5.1.8 no", "RCPT": "503 x", "DATA": "503 x"}, "bounced", "5.1.8"),
         ({"MAIL": None}, "deferred", "4.4.2"),
         ({"RCPT": "450 4.2.1 no", "DATA": "554 x"}, "deferred", "4.2.1"),
         ({"RCPT": None}, "deferred", "4.4.2"),
-        ({"DATA": "421 4.3.2 x"}, "deferred", "4.3.2"),
         ({"DOT": "552 5.3.4 x"}, "bounced", "5.3.4"),
         ({"DOT": None}, "deferred", "4.4.2"),
         ({"DOT": "garbage"}, "deferred", "4.5.0"),
@@ -182,27 +187,69 @@ def test_remote_courier_fault_at_each_stage_becomes_an_outcome(
         async with listening(Server(replies=replies)) as host:
             ledger = await run((host,), [job()])
         assert ledger.left == []
+        assert ledger.failure is None
         assert (ledger.one().status, ledger.one().enhanced) == (status, enhanced)
 
     uvloop.run(main())
 
 
 @pytest.mark.parametrize(
-    ("hosts", "enhanced", "reason"),
+    ("replies", "enhanced", "n_greeted"),
     [
-        ((), "4.4.4", "no route to this domain"),
-        ((("127.0.0.1", 1),), "4.4.1", "cannot connect to [127.0.0.1]:1: Connection refused"),
-        ((("name..invalid", 25),), "4.4.1", "cannot resolve name..invalid: "),
+        ({"CONNECT": "554 5.7.1 no"}, "5.7.1", 0),
+        ({"CONNECT": "421 4.3.2 busy"}, "4.3.2", 0),
+        ({"CONNECT": None}, "4.4.2", 0),
+        ({"EHLO": None}, "4.4.2", 0),
+        ({"EHLO": "421 4.3.2 busy"}, "4.3.2", 0),
+        # It said who it is, took us, and then would not have us.
+        ({"MAIL": "421 4.3.2 x"}, "4.3.2", 1),
+        ({"RCPT": "421 4.3.2 x"}, "4.3.2", 1),
+        ({"DATA": "421 4.3.2 x"}, "4.3.2", 1),
     ],
 )
-def test_remote_courier_no_host_reachable_defers_every_job(hosts: Hosts, enhanced: str, reason: str) -> None:
+def test_remote_courier_failure_of_the_host_leaves_every_job_and_is_told_once(
+    replies: dict[str, str | None], enhanced: str, n_greeted: int
+) -> None:
+    async def main() -> None:
+        async with listening(Server(replies=replies)) as host:
+            ledger = await run((host,), [job(n) for n in range(3)])
+        assert ledger.fates == {}
+        assert ledger.left == [job(n).part for n in range(3)]
+        assert ledger.failure is not None
+        assert (ledger.failure.status, ledger.failure.enhanced) == ("deferred", enhanced)
+        assert ledger.failure.remote_mta == "[127.0.0.1]"
+        assert ledger.n_greeted == n_greeted
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reason"),
+    [
+        ((("127.0.0.1", 1),), "cannot connect to [127.0.0.1]:1: Connection refused"),
+        ((("name..invalid", 25),), "cannot resolve name..invalid: "),
+    ],
+)
+def test_remote_courier_no_host_reachable_leaves_every_job(hosts: Hosts, reason: str) -> None:
     async def main() -> None:
         ledger = await run(hosts, [job(0), job(1, n_recipients=2)])
-        assert ledger.left == []
+        assert ledger.fates == {}
+        assert ledger.left == [job(0).part, job(1).part]
+        assert ledger.failure is not None
+        assert (ledger.failure.status, ledger.failure.enhanced) == ("deferred", "4.4.1")
+        assert ledger.failure.reason.startswith(reason)
+        assert ledger.n_greeted == 0
+
+    uvloop.run(main())
+
+
+def test_remote_courier_no_host_at_all_defers_every_job() -> None:
+    async def main() -> None:
+        ledger = await run((), [job(0), job(1, n_recipients=2)])
+        assert (ledger.left, ledger.failure) == ([], None)
         assert len(ledger.fates) == 2
         outcome = ledger.fates[job(0).part][0][1]
-        assert (outcome.status, outcome.enhanced) == ("deferred", enhanced)
-        assert outcome.reason.startswith(reason)
+        assert (outcome.status, outcome.enhanced, outcome.reason) == ("deferred", "4.4.4", "no route to this domain")
 
     uvloop.run(main())
 
@@ -217,6 +264,7 @@ def test_remote_courier_host_that_does_not_welcome_us_is_followed_by_the_next() 
         ):
             ledger = await run((("127.0.0.1", 1), busy, broken, host), [job(0), job(1)])
         assert len(good.mails) == 2
+        assert (ledger.n_greeted, ledger.failure) == (1, None)
         assert {fate[0][1].status for fate in ledger.fates.values()} == {"delivered"}
 
     uvloop.run(main())

@@ -11,7 +11,7 @@ from mta.deliver import Job
 from tests.deliver.test_remote import Server, job, listening, run
 
 
-@pytest.mark.parametrize("verb", ["CONNECT", "RCPT", "DOT"])
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "RCPT", "DOT"])
 def test_remote_courier_silent_peer_times_out(verb: str) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = Server((), {verb: None})
@@ -22,8 +22,11 @@ def test_remote_courier_silent_peer_times_out(verb: str) -> None:
         async with listening(silent) as host:
             limits = Deliver(command_timeout_s=0.1, data_done_timeout_s=0.2)
             ledger = await run((host,), [job()], limits)
-        assert (ledger.one().status, ledger.one().enhanced) == ("deferred", "4.4.2")
-        assert ledger.one().reason.startswith("time-out in the conversation with [127.0.0.1] while ")
+        is_hosts_fault = verb in ("CONNECT", "EHLO")
+        assert (ledger.left == [job().part], ledger.failure is not None) == (is_hosts_fault, is_hosts_fault)
+        outcome = ledger.failure or ledger.one()
+        assert (outcome.status, outcome.enhanced) == ("deferred", "4.4.2")
+        assert outcome.reason.startswith("time-out in the conversation with [127.0.0.1] while ")
 
     uvloop.run(main())
 
@@ -58,13 +61,13 @@ def test_remote_courier_peer_that_takes_a_long_mail_slowly_does_not_time_out() -
 def test_remote_courier_body_that_cannot_be_read_defers_that_job_and_sends_nothing(
     problem: Exception, offers: tuple[str, ...]
 ) -> None:
-    def missing() -> bytes:
+    def missing(_: int) -> bytes:
         raise problem
 
     async def main() -> None:
         faults: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
-        gone = Job(job(0).part, 0, "a@x.example", job(0).recipients, 9, False, False, missing)
+        gone = Job(job(0).part, 0, "a@x.example", job(0).recipients, 9, False, False, 1, missing)
         server = Server(offers)
         async with listening(server) as host:
             ledger = await run((host,), [gone, job(1)])

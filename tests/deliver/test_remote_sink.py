@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from mta.deliver import Job
-from mta.message import Hosts
+from mta.message import Hosts, Outcome
 from tests.deliver.test_remote import job, run
 from tests.harness import require_tool
 
@@ -71,18 +71,44 @@ def test_remote_courier_sink_refuses_a_command(command: str, option: str, status
         assert deliver(hosts, [job(n) for n in range(5)]) == {(status, code, reason): 5}
 
 
+def failure(hosts: Hosts, jobs: list[Job]) -> tuple[str, int, str]:
+    """Return how the host failed; all jobs must have been left over."""
+    failures: list[Outcome] = []
+
+    async def main() -> None:
+        ledger = await run(hosts, jobs)
+        assert ledger.fates == {}
+        assert ledger.left == [job.part for job in jobs]
+        failures.extend([ledger.failure] if ledger.failure is not None else [])
+
+    uvloop.run(main())
+    (told,) = failures
+    return told.status, told.code, told.reason
+
+
 @pytest.mark.parametrize("option", ["-r", "-f"])
-def test_remote_courier_sink_refuses_the_connection_defers(option: str) -> None:
+def test_remote_courier_sink_refuses_the_connection_is_the_hosts_failure(option: str) -> None:
     with sink(option, "CONNECT") as hosts:
-        ((key, n_jobs),) = deliver(hosts, [job(n) for n in range(3)]).items()
-    assert (key[0], key[2], n_jobs) == ("deferred", "refused at the greeting", 3)
+        status, _, reason = failure(hosts, [job(n) for n in range(3)])
+    assert (status, reason) == ("deferred", "refused at the greeting")
+
+
+@pytest.mark.parametrize(("command", "doing"), [("CONNECT", "waiting for the greeting"), ("EHLO", "sending EHLO")])
+def test_remote_courier_sink_hangs_up_before_it_takes_mail_is_the_hosts_failure(command: str, doing: str) -> None:
+    with sink("-q", command) as hosts:
+        told = failure(hosts, [job()])
+    assert told == ("deferred", 451, f"lost connection with [127.0.0.1] while {doing}")
+
+
+@pytest.mark.parametrize("command", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA"])
+def test_remote_courier_sink_says_421_is_the_hosts_failure(command: str) -> None:
+    with sink("-Q", command) as hosts:
+        assert failure(hosts, [job(0), job(1)]) == ("deferred", 421, "the peer ended the session")
 
 
 @pytest.mark.parametrize(
     ("command", "doing"),
     [
-        ("CONNECT", "waiting for the greeting"),
-        ("EHLO", "sending EHLO"),
         ("MAIL", "sending MAIL"),
         ("RCPT", "sending RCPT"),
         ("DATA", "sending DATA"),
@@ -94,9 +120,8 @@ def test_remote_courier_sink_hangs_up_defers(command: str, doing: str) -> None:
         assert deliver(hosts, [job()]) == {("deferred", 451, f"lost connection with [127.0.0.1] while {doing}"): 1}
 
 
-@pytest.mark.parametrize("command", ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."])
-def test_remote_courier_sink_says_421_defers(command: str) -> None:
-    with sink("-Q", command) as hosts:
+def test_remote_courier_sink_says_421_after_the_data_defers() -> None:
+    with sink("-Q", ".") as hosts:
         assert deliver(hosts, [job()]) == {("deferred", 421, "the peer ended the session"): 1}
 
 

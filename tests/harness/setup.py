@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -14,7 +14,7 @@ T = TypeVar("T")
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 
 
-def relaying(via: str, **tables: Mapping[str, object]) -> dict[str, object]:
+def relaying(via: str, **tables: Mapping[str, object] | Sequence[object]) -> dict[str, object]:
     """Return a configuration with two workers that relays everything to `via`; `tables` replace or add tables.
 
     Times are short, so that a test that waits for one need not wait long.

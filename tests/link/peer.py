@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from mta._fast import FrameReader
-from mta.link import Hello, Kind, Lease, Resolve, Welcome, decoder, frame
+from mta.link import Hello, Kind, Lease, Report, Resolve, Welcome, decoder, frame
 from mta.reply import Reply
 
 __all__ = ["Answer", "Orders", "Peer", "Seen", "until"]
@@ -112,18 +112,23 @@ class Orders:
 
     def __init__(self) -> None:
         self.leases: list[Lease] = []
+        self.reports: list[Report] = []
         self.questions: list[Resolve] = []
-        self.sessions: tuple[tuple[int, str], ...] = ()
+        self.sessions: tuple[tuple[int, str, bool], ...] = ()
         self.parts: tuple[tuple[int, bytes], ...] = ()
 
     def lease(self, lease: Lease) -> None:
         """Deliver these parts."""
         self.leases.append(lease)
 
+    def report(self, report: Report) -> None:
+        """Tell the senders of these parts that time is up."""
+        self.reports.append(report)
+
     def resolve(self, question: Resolve) -> None:
         """Find the way to a domain."""
         self.questions.append(question)
 
-    def held(self) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, bytes], ...]]:
+    def held(self) -> tuple[tuple[tuple[int, str, bool], ...], tuple[tuple[int, bytes], ...]]:
         """Return what the test says is held."""
         return self.sessions, self.parts

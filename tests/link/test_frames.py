@@ -6,14 +6,19 @@ import pytest
 from mta._fast import FrameReader
 from mta.link import (
     Closed,
+    Greeted,
     Hello,
     Kind,
     Lease,
     Leases,
     Note,
+    Notice,
+    Order,
+    Ordered,
     PutHead,
     PutPart,
     Refused,
+    Report,
     Resolve,
     Resolved,
     Settle,
@@ -34,20 +39,40 @@ HEAD = PutHead(
     bytes(16), "s@a.test", 1, 2, "t", "c", 3, (PutPart(QueueName("t", "c", 0, "b.test", ""), 0, ("x@b.test",)),), b"e"
 )
 FRAMES: list[tuple[Kind, msgspec.Struct]] = [
-    (Kind.HELLO, Hello(1, "out", 2, 3, 4, ((5, "site"),), ((5, PART),))),
+    (Kind.HELLO, Hello(1, "out", 2, 3, 4, 2000, ((5, "site", True),), ((5, PART),))),
     (Kind.WELCOME, Welcome(1, 2)),
     (Kind.REFUSED, Refused(bytes(16), 452, "4.3.1", "full")),
+    (Kind.PART_REFUSED, Refused(bytes(16), 452, "4.3.1", "full")),
     (Kind.LEASE, Lease(5, True, "site", (("127.0.0.1", 25),), (PART,))),
     (Kind.SETTLE, Settle(7, (Settlement(PART, 1, 2, "t", ((0, "x@b.test", OUTCOME),)),))),
+    (Kind.SETTLE, Settle(7, (Settlement(PART, 1, 2, "t", ((0, "x@b.test", OUTCOME),), Notice(HEAD, b"\0c"), True),))),
     (Kind.SETTLED, Settled(3)),
-    (Kind.CLOSED, Closed(5)),
+    (Kind.CLOSED, Closed(5, None)),
+    (Kind.CLOSED, Closed(5, OUTCOME)),
+    (Kind.GREETED, Greeted(5)),
+    (Kind.REPORT, Report("expired", None, (PART,))),
+    (Kind.REPORT, Report("bounced", OUTCOME, (PART, PART))),
+    (Kind.ORDER, Order("release", (bytes(16),))),
+    (Kind.ORDERED, Ordered(3, (bytes(16),), ())),
     (Kind.RESOLVE, Resolve("b.test", "")),
     (Kind.RESOLVED, Resolved("b.test", "", "site", (("127.0.0.1", 25),), 1.5)),
     (Kind.NOTE, Note((b"a", b"b"))),
     (Kind.LEASES, Leases((PART, PART))),
 ]
 # What carries octets as they are, or nothing.
-BARE = [(Kind.STORED, bytes(32)), (Kind.READY, b""), (Kind.LEAVE, b""), (Kind.ASK, b"")]
+BARE = [
+    (Kind.STORED, bytes(32)),
+    (Kind.READY, b""),
+    (Kind.LEAVE, b""),
+    (Kind.ASK, b""),
+    (Kind.WITHDRAW, bytes(16)),
+    (Kind.STORAGE, b"\1"),
+    (Kind.PUT_PART, bytes(21) + b"octets"),
+    (Kind.PUT_END, bytes(12)),
+    (Kind.PUT_ABORT, bytes(16)),
+    (Kind.PART_STORED, bytes(20)),
+    (Kind.ABORTED, bytes(16)),
+]
 
 
 def read(wire: bytes, cut: Cut) -> list[tuple[int, bytes]]:

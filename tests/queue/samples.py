@@ -1,20 +1,48 @@
 """Messages, settlements and tables for the tests of the queue process's parts."""
 
-from mta.link import Put, PutHead, PutPart, Settlement
+from typing import cast
+
+import msgspec
+
+from mta.link import Notice, Order, Put, PutHead, PutPart, Settlement
 from mta.message import Outcome, QueueName, Status
+from mta.queue.apply import Arrived, Off
+from mta.queue.awake import Queue
+from mta.queue.batch import Batch, Done
+from mta.queue.changes import Change, Circumstances, OrderChange, PutChange, SettleChange
+from mta.queue.guest import Guest
+from mta.queue.schedule import Schedule
+from mta.reply import Reply
 from mta.report import Event, Received, decode
 from mta.report import encode as encode_event
 from mta.store import Writer, part_name
 
-__all__ = ["T0", "events", "n_rows", "name", "part_of", "put", "settlement"]
+__all__ = [
+    "NOBODY",
+    "T0",
+    "Teller",
+    "Told",
+    "events",
+    "n_rows",
+    "name",
+    "notice",
+    "part_of",
+    "put",
+    "settlement",
+    "settling",
+]
 
 T0 = 1_700_000_000_000
 """When every test begins, in ms."""
 
 
-def name(domain: str, tenant: str = "default") -> QueueName:
+NOBODY = cast(Guest, None)
+"""Who hands in what nobody waits for."""
+
+
+def name(domain: str, tenant: str = "default", priority: int = 0) -> QueueName:
     """Return a queue's name."""
-    return QueueName(tenant, "", 0, domain, "")
+    return QueueName(tenant, "", priority, domain, "")
 
 
 def put(
@@ -23,7 +51,7 @@ def put(
     content: bytes = b"content",
     repeat: bool = False,
     tenant: str = "default",
-    expires: int = T0 + 1_000_000,
+    lifetime_ms: int = 1_000_000,
 ) -> Put:
     """Return a PUT of message `number`; each part is its recipients' addresses, waiting for the first one's domain."""
     id_ = number.to_bytes(16, "big")
@@ -33,7 +61,7 @@ def put(
         cut.append(PutPart(name(addresses[0].rpartition("@")[2], tenant), first, addresses))
         first += len(addresses)
     event = Received(T0, id_, tenant, "s@a.test", first, len(content), "", "", "ESMTP", "mx", b"")
-    head = PutHead(id_, "s@a.test", T0, expires, tenant, "", 0, tuple(cut), encode_event(event))
+    head = PutHead(id_, "s@a.test", T0, lifetime_ms, tenant, "", 0, tuple(cut), encode_event(event))
     return Put(head, content, 0, repeat)
 
 
@@ -60,3 +88,70 @@ def n_rows(writer: Writer, *tables: str) -> dict[str, int]:
 def events(writer: Writer) -> list[Event]:
     """Return what stands in the outbox."""
     return [decode(value) for _, value in writer.look("event", b"", 100_000)]
+
+
+def notice(number: int, about: Put, sender: str = "s@a.test") -> Notice:
+    """Return a notice to the sender of a message."""
+    written = put(number, (sender,), content=b"undelivered", tenant=about.head.tenant, lifetime_ms=500_000)
+    head = msgspec.structs.replace(written.head, sender="")
+    return Notice(head, written.content)
+
+
+class Told:
+    """What a commit did, sorted by kind."""
+
+    def __init__(self, done: Done) -> None:
+        puts = [change for change in done.changes if isinstance(change, PutChange)]
+        settles = [change for change in done.changes if isinstance(change, SettleChange)]
+        self.answers: list[tuple[Put, Reply | None]] = [(change.put, change.reply) for change in puts]
+        self.arrived: list[Arrived] = [arrived for change in puts for arrived in change.arrived or ()]
+        self.off: list[Off] = [change.off for change in settles if change.off is not None]
+        self.failed: list[Settlement] = [change.settlement for change in settles if change.off is None]
+        self.kept_ids = [c.off.removed for c in settles if c.off is not None and c.keeps_id and c.off.removed]
+        self.wakes = done.wakes
+
+
+class Teller:
+    """A batch, and short words for what goes into it; `leased` and `repeatable` are what RAM would know."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.batch = Batch(writer)
+        self.leased: set[bytes] = set()
+        self.repeatable: set[bytes] = set()
+        self.is_all_repeatable = False
+
+    def put(self, message: Put) -> None:
+        """Take a message."""
+        self.batch.add(PutChange(NOBODY, message))
+
+    def settle(self, told: Settlement, next_at: int) -> None:
+        """Take what became of a part."""
+        self.batch.add(SettleChange(told, next_at))
+
+    def order(self, order: Order) -> OrderChange:
+        """Take an operator's order."""
+        change = OrderChange(NOBODY, order)
+        self.batch.add(change)
+        return change
+
+    def add(self, change: Change) -> None:
+        """Take any other change."""
+        self.batch.add(change)
+
+    def sleep(self, queue: Queue) -> None:
+        """Take a queue that has nothing to do."""
+        self.batch.sleep(queue)
+
+    def commit(self, now: int = T0) -> Told:
+        """Commit everything."""
+        return Told(self.batch.commit(Circumstances(now, self.leased.__contains__, self._is_repeatable)))
+
+    def _is_repeatable(self, id_: bytes) -> bool:
+        return self.is_all_repeatable or id_ in self.repeatable
+
+
+def settling(schedule: Schedule, part: bytes, now: int) -> None:
+    """Let whoever holds a part say what its host made of it."""
+    known = schedule._known.get(part)
+    worker = known.session.worker if known is not None and known.session is not None else 0
+    schedule.settling(part, worker, now, has_spoken=True)

@@ -3,16 +3,28 @@
 import msgspec
 import pytest
 
+from mta.link import Put, Settlement
 from mta.message import Outcome
-from mta.queue.apply import put_message, settle_part
-from mta.report import Deferred, Delivered, Expired, Received
-from mta.store import Writer, decode_part, due_key, message_of, recipient_key
+from mta.queue.apply import LATE_MS, put_message, settle_part
+from mta.report import Bounced, Deferred, Delivered, Expired, Fault, Received
+from mta.store import (
+    EXPIRE,
+    Writer,
+    decode_part,
+    due_key,
+    message_of,
+    part_name,
+    recipient_key,
+    timer_key,
+    timer_of,
+    turn,
+)
 from mta.store.codec import decode_counter
 
-from .samples import T0, events, n_rows, part_of, put, settlement
+from .samples import T0, Teller, events, n_rows, notice, part_of, put, settlement
 
 FIRST = ("x@b.test", "y@b.test", "z@b.test")
-TABLES = ("message", "part", "recipient", "body", "due")
+TABLES = ("message", "part", "recipient", "body", "due", "timer")
 
 
 def test_put_message_of_two_parts_has_all_its_rows(writer: Writer) -> None:
@@ -26,9 +38,12 @@ def test_put_message_of_two_parts_has_all_its_rows(writer: Writer) -> None:
         ("c.test", part_of(message, 1)),
     ]
     assert n_rows(writer, *TABLES, "wake") == {
-        "message": 1, "part": 2, "recipient": 4, "body": 2, "due": 2, "wake": 2,
+        "message": 1, "part": 2, "recipient": 4, "body": 2, "due": 2, "timer": 2, "wake": 2,
     }  # fmt: skip
-    assert writer.look_up("due", due_key(arrived[0].queue, T0, arrived[0].part)) == b""
+    for arrival, cost in zip(arrived, (3, 1), strict=True):
+        assert arrival.cost == cost
+        assert writer.look_up("due", due_key(arrival.queue, T0, arrival.part)) == turn(cost)
+        assert writer.look_up("timer", timer_key(T0 + 1_000_000, arrival.part, EXPIRE)) == b""
     assert [type(event) for event in events(writer)] == [Received]
 
 
@@ -129,18 +144,20 @@ def test_settle_part_two_delivered_one_deferred_leaves_one(writer: Writer) -> No
     assert writer.live_octets == 0
 
 
-@pytest.mark.parametrize(("now", "kind"), [(T0 + 99, Deferred), (T0 + 100, Expired)])
-def test_settle_part_deferred_as_old_as_it_may_get_expires(writer: Writer, now: int, kind: type) -> None:
-    message = put(1, ("x@b.test",), expires=T0 + 100)
+@pytest.mark.parametrize("now", [T0 + 99, T0 + 100, T0 + 101])
+def test_settle_part_deferred_as_old_as_it_may_get_waits_for_its_timer(writer: Writer, now: int) -> None:
+    message = put(1, ("x@b.test",), lifetime_ms=100)
     writer.begin()
     put_message(writer, message.head, message.content, T0, repeat=False)
     writer.commit()
     writer.begin()
     off = settle_part(writer, settlement(message, 0, "deferred"), now, now + 1000, keep_id=False)
     writer.commit()
-    # It is tried for the last time when it expires, not later.
-    assert off.due == (T0 + 100 if kind is Deferred else 0)
-    assert isinstance(events(writer)[1], kind)
+    # It is not tried again, and told so: the report that its timer asks for ends it, however late that comes.
+    assert off.due == max(T0 + 100, now) + LATE_MS
+    assert events(writer)[1].next_at == T0 + 100  # type: ignore[union-attr]
+    assert isinstance(events(writer)[1], Deferred)
+    assert writer.look_up("timer", timer_key(T0 + 100, off.part, EXPIRE)) == b""
 
 
 def test_settle_part_deferred_to_the_past_is_due_now(writer: Writer) -> None:
@@ -151,6 +168,86 @@ def test_settle_part_deferred_to_the_past_is_due_now(writer: Writer) -> None:
     off = settle_part(writer, settlement(message, 0, "deferred"), T0 + 50, T0 + 10, keep_id=False)
     writer.commit()
     assert off.due == T0 + 50
+
+
+# Notices
+
+
+def bounced(message: Put, attempt: int = 0) -> Settlement:
+    return msgspec.structs.replace(settlement(message, attempt, "bounced"), notice=notice(900, message))
+
+
+def test_settle_part_with_a_notice_stores_it_with_the_failure(writer: Writer) -> None:
+    message = put(1, ("x@b.test",), tenant="acme")
+    writer.begin()
+    put_message(writer, message.head, message.content, T0, repeat=False)
+    writer.commit()
+    writer.begin()
+    off = settle_part(writer, bounced(message), T0 + 5, 0, keep_id=False)
+    writer.commit()
+    assert (off.due, off.removed) == (0, message.head.id)
+    ((key, _),) = writer.look("message", b"", 9)
+    assert int.from_bytes(key, "big") == 900
+    assert [(arrived.part, arrived.name.domain) for arrived in off.arrived] == [(part_name(key, 0), "a.test")]
+    ((timer, _),) = writer.look("timer", b"", 9)
+    assert timer_of(timer) == (T0 + 5 + 500_000, part_name(key, 0), EXPIRE)
+    row = decode_counter(writer.look("counter", b"", 1)[0][1])
+    assert (row.tenant, row.received, row.bounced) == ("acme", 2, 1)
+    assert [type(event) for event in events(writer)] == [Received, Bounced, Received]
+
+
+def test_settle_part_of_another_attempt_stores_nothing_of_its_notice(writer: Writer) -> None:
+    message = put(1, ("x@b.test",))
+    writer.begin()
+    put_message(writer, message.head, message.content, T0, repeat=False)
+    settle_part(writer, settlement(message, 0, "deferred"), T0 + 1, T0 + 500, keep_id=False)
+    assert settle_part(writer, bounced(message), T0 + 5, 0, keep_id=False).arrived == ()
+    writer.commit()
+    assert n_rows(writer, "message", "body") == {"message": 1, "body": 1}
+    assert writer.n_messages == 1
+    assert len(events(writer)) == 2
+
+
+def test_settle_part_said_twice_stores_one_notice(writer: Writer) -> None:
+    message = put(1, ("x@b.test",))
+    writer.begin()
+    put_message(writer, message.head, message.content, T0, repeat=False)
+    writer.commit()
+    writer.begin()
+    for _ in range(2):
+        settle_part(writer, bounced(message), T0 + 5, 0, keep_id=False)
+    writer.commit()
+    assert n_rows(writer, "message", "counter") == {"message": 1, "counter": 1}
+
+
+def test_settle_part_whose_notice_cannot_be_stored_is_not_settled_either(writer: Writer) -> None:
+    message, other = put(1, ("x@b.test",)), put(900, ("y@b.test",))
+    teller = Teller(writer)
+    teller.put(message)
+    teller.put(other)
+    teller.commit()
+    teller.settle(bounced(message), 0)
+    told = teller.commit()
+    assert [failed.part for failed in told.failed] == [part_of(message)]
+    assert n_rows(writer, "message", "recipient") == {"message": 2, "recipient": 2}
+    assert [type(event) for event in events(writer)] == [Received, Received, Fault]
+
+
+@pytest.mark.parametrize(("is_report", "attempts"), [(False, 2), (True, 1)])
+def test_settle_part_counts_attempts_and_no_reports(writer: Writer, is_report: bool, attempts: int) -> None:
+    message = put(1, ("x@b.test",))
+    writer.begin()
+    put_message(writer, message.head, message.content, T0, repeat=False)
+    writer.commit()
+    writer.begin()
+    settle_part(writer, settlement(message, 0, "deferred"), T0 + 1, T0 + 500, keep_id=False)
+    told = msgspec.structs.replace(settlement(message, 1, "expired"), is_report=is_report)
+    settle_part(writer, told, T0 + 600, 0, keep_id=False)
+    writer.commit()
+    expired = events(writer)[-1]
+    assert isinstance(expired, Expired)
+    assert expired.attempts == attempts
+    assert n_rows(writer, *TABLES) == dict.fromkeys(TABLES, 0)
 
 
 DEFERRED = Outcome("deferred", 450, "", "", "", "")

@@ -1,7 +1,8 @@
 """The books balance: PUTs, settlements and commits in any order, against a plain model.
 
-For each tenant received = delivered + bounced + expired + what is queued, after every commit; live octets are the sum
-of the contents; the outbox tells what the counters count; and when everything is settled no row is left over.
+For each tenant received = delivered + bounced + expired + dropped + what is queued, after every commit;
+live octets are the sum of the contents; the outbox tells what the counters count; and when everything is settled no row
+is left over.
 """
 
 import tempfile
@@ -12,20 +13,20 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from mta.link import Put, Settlement
+from mta.link import Notice, Put, Settlement
 from mta.message import Status
 from mta.queue.awake import Queue
-from mta.queue.batch import Batch, Due
 from mta.report import Bounced, Delivered, Expired, Received
 from mta.store import Writer, decode_queue, due_of, number
 from mta.store.codec import decode_counter
 
-from .samples import T0, events, n_rows, put, settlement
+from .samples import T0, Teller, events, n_rows, notice, put, settlement
 
-FATES: st.SearchStrategy[Status] = st.sampled_from(("delivered", "deferred", "bounced"))
+FATES: st.SearchStrategy[Status] = st.sampled_from(("delivered", "deferred", "bounced", "expired"))
 ADDRESSES = st.lists(st.integers(0, 99).map(lambda n: f"r{n}@b.test"), min_size=1, max_size=3).map(tuple)
 LIFE_MS = 5_000
-TABLES = ("message", "part", "recipient", "body", "due")
+NOTICES = 1_000_000
+TABLES = ("message", "part", "recipient", "body", "due", "timer")
 
 
 def all_delivered(n: int) -> list[Status]:
@@ -40,14 +41,14 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.writer = Writer(self.folder.name, 1 << 26)
-        self.batch = Batch(self.writer)
+        self.batch = Teller(self.writer)
         self.now = T0
         self.n = 0
         self.waiting: dict[bytes, Put] = {}
         self.told: dict[bytes, Settlement] = {}
         self.octets: dict[bytes, int] = {}
         self.open: dict[bytes, Settlement] = {}
-        self.expires: dict[bytes, int] = {}
+        self.notices: dict[bytes, Notice] = {}
         self.fates: Counter[tuple[str, str]] = Counter()
 
     def teardown(self) -> None:
@@ -59,6 +60,8 @@ class Machine(RuleBasedStateMachine):
         for key, value in self.writer.look("queue", b"", 1000):
             row = decode_queue(value)
             self.batch.sleep(Queue(number(key), row.name))
+        for id_ in self.batch.repeatable:
+            self.batch.batch.forget(id_)
         self.commit()
         tables = (*TABLES, "queue", "queue_name", "wake", "gone")
         assert n_rows(self.writer, *tables) == dict.fromkeys(tables, 0)
@@ -73,7 +76,7 @@ class Machine(RuleBasedStateMachine):
     )
     def take(self, parts: list[tuple[str, ...]], octets: int, tenant: str) -> None:
         self.n += 1
-        message = put(self.n, *parts, content=bytes(octets), tenant=tenant, expires=self.now + LIFE_MS)
+        message = put(self.n, *parts, content=bytes(octets), tenant=tenant, lifetime_ms=LIFE_MS)
         self.waiting[message.head.id] = message
         self.batch.put(message)
 
@@ -84,6 +87,8 @@ class Machine(RuleBasedStateMachine):
         id_ = data.draw(st.sampled_from(sorted(self.octets)))
         message = put(int.from_bytes(id_, "big"), ("x@b.test",), content=bytes(self.octets[id_]), repeat=True)
         if self.writer.look_up("message", id_) is not None:
+            # As long as it may come again its id is kept, wherever in the batch it is settled.
+            self.batch.repeatable.add(id_)
             self.batch.put(message)
 
     @rule()
@@ -106,14 +111,22 @@ class Machine(RuleBasedStateMachine):
             (at, address, msgspec.structs.replace(outcome, status=fate))
             for (at, address, outcome), fate in zip(stood.results, fates, strict=True)
         )
-        self.told[part] = msgspec.structs.replace(stood, results=results)
-        self.batch.settle(Due(self.told[part], self.now + 700))
+        written: Notice | None = None
+        if any(fate in ("bounced", "expired") for fate in fates) and part not in self.notices:
+            self.n += 1
+            about = put(int.from_bytes(part[:16], "big"), ("x@b.test",), tenant=stood.tenant)
+            written = self.notices[part] = notice(NOTICES + self.n, about)
+        self.told[part] = msgspec.structs.replace(stood, results=results, notice=written)
+        self.batch.settle(self.told[part], self.now + 700)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def settle_an_attempt_that_is_over(self, data: st.DataObject) -> None:
         part = data.draw(st.sampled_from(sorted(self.open)))
-        self.batch.settle(Due(msgspec.structs.replace(self.open[part], attempt=99), self.now + 700))
+        self.batch.settle(
+            msgspec.structs.replace(self.open[part], attempt=99, notice=notice(2 * NOTICES, put(1, ("x@b.test",)))),
+            self.now + 700,
+        )
 
     @rule(ms=st.sampled_from([1, 900, LIFE_MS]))
     def step(self, ms: int) -> None:
@@ -135,23 +148,28 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def commit(self) -> None:
-        done = self.batch.commit(self.now, set(), keep_all_ids=False)
+        done = self.batch.commit(self.now)
         assert not done.failed
         for id_, message in self.waiting.items():
             self.octets[id_] = len(message.content)
             for at, part in enumerate(message.head.parts):
                 told = settlement(message, 0, *all_delivered(len(part.recipients)), number=at)
                 self.open[told.part] = told
-                self.expires[told.part] = message.head.expires
                 self.fates[message.head.tenant, "received"] += len(part.recipients)
         for part_name, told in self.told.items():
             left = []
             for result in told.results:
                 fate: str = result[2].status
-                if fate == "deferred" and self.now < self.expires[part_name]:
+                if fate == "deferred":
                     left.append(result)
                 else:
-                    self.fates[told.tenant, "expired" if fate == "deferred" else fate] += 1
+                    self.fates[told.tenant, fate] += 1
+            if told.notice is not None:
+                head = told.notice.head
+                self.octets[head.id] = len(told.notice.content)
+                about = settlement(put(int.from_bytes(head.id, "big"), head.parts[0].recipients), 0, "delivered")
+                self.open[about.part] = msgspec.structs.replace(about, tenant=head.tenant)
+                self.fates[head.tenant, "received"] += 1
             if left:
                 again = msgspec.structs.replace(told, attempt=told.attempt + 1, results=tuple(left))
                 self.open[part_name] = again
@@ -165,9 +183,10 @@ class Machine(RuleBasedStateMachine):
         here = {part[:16] for part in self.open}
         assert self.writer.live_octets == sum(self.octets[id_] for id_ in here)
         n_open = sum(len(told.results) for told in self.open.values())
-        assert n_rows(self.writer, "message", "part", "due", "recipient") == {
+        assert n_rows(self.writer, "message", "part", "timer", "due", "recipient") == {
             "message": len(here),
             "part": len(self.open),
+            "timer": len(self.open),
             "due": len(self.open),
             "recipient": n_open,
         }

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 import pytest
 
 from mta._fast import FrameReader
-from mta.link import Connection, Hello, Kind, Lease, Put, Resolve, decoder
+from mta.config import Path
+from mta.link import Connection, Hello, Kind, Lease, Put, Report, Resolve, Resolved, decoder
 from mta.message import Status
-from mta.queue.batch import Batch, Due
-from mta.queue.plans import Plans
-from mta.queue.schedule import NAP_MS, Schedule
+from mta.queue.changes import Circumstances, OrderChange, WithdrawChange
+from mta.queue.plans import REMEMBER_MS, Plans
+from mta.queue.schedule import Schedule
+from mta.queue.waiting import NAP_MS
 from mta.queue.workers import Worker, Workers
 from mta.store import Writer
 
-from .samples import T0, part_of, put, settlement
+from .samples import T0, Teller, Told, part_of, put, settlement, settling
 
 HOSTS = (("127.0.0.1", 25),)
 
@@ -28,30 +30,40 @@ class Desk:
         self.writer = writer
         self.frames = FrameReader(1 << 20)
         self.now = T0
+        self.opened: list[int] = []
+        self.reports: list[Report] = []
         self.start()
 
     def start(self) -> None:
         """Begin with nothing in RAM, as after a kill."""
-        self.batch = Batch(self.writer)
+        self.teller = Teller(self.writer)
+        self.batch = self.teller.batch
         self.workers = Workers(set())
-        self.schedule = Schedule(20, 5)
-        self.plans = Plans(self.schedule, self.writer, self.workers)
+        self.schedule = Schedule(Path(), 2000)
+        self.plans = Plans(self.schedule, self.writer, self.workers, self.batch)
         self.connection = Connection(self.ours, memoryview(bytearray(65_536)))
-        hello = Hello(1, "out", 1, 99, 7, (), ())
+        hello = Hello(1, "out", 1, 99, 7, 2000, (), ())
         self.worker: Worker = self.workers.connected(7, hello, self.connection)
-        self.schedule.worker_joined(7)
+        self.worker.ready_ends.update(("in", "out"))
+        self.schedule.worker_joined(7, 2000)
 
     def commit(self) -> None:
-        done = self.batch.commit(self.now, set(), keep_all_ids=False)
-        self.plans.arrived(done.arrived)
-        self.plans.off(done.off, self.now)
+        done = self.batch.commit(Circumstances(self.now, self.schedule.is_leased, self.workers.is_repeatable))
+        told = Told(done)
+        self.plans.arrived(told.arrived)
+        for off in told.off:
+            self.plans.off(off, self.now)
+        for change in done.changes:
+            if isinstance(change, OrderChange | WithdrawChange):
+                for moved in change.moved:
+                    self.plans.moved(moved, self.now)
         self.plans.slept(done.wakes)
 
     def tick(self) -> list[bytes]:
-        """Let the schedule act twice (ask, then lease); return the parts that were leased."""
+        """Let the schedule act (ask; lease and be greeted; lease more); return the parts that were leased."""
         leased: list[bytes] = []
-        for _ in range(2):
-            self.plans.tick(self.batch, self.now)
+        for _ in range(3):
+            self.plans.tick(self.now)
             self.connection.flush()
             try:
                 wire = self.theirs.recv(1 << 20)
@@ -60,18 +72,24 @@ class Desk:
             for kind, payload in self.frames.feed(wire):
                 if kind == Kind.RESOLVE:
                     asked = decoder(Resolve).decode(payload)
-                    self.schedule.resolved(asked.domain, asked.route, "site", HOSTS, self.now + 10_000_000)
+                    self.plans.resolved(Resolved(asked.domain, asked.route, "site", HOSTS, 10_000.0), self.now)
                 elif kind == Kind.LEASE:
-                    leased += decoder(Lease).decode(payload).parts
+                    lease = decoder(Lease).decode(payload)
+                    leased += lease.parts
+                    if lease.opens:
+                        self.opened.append(lease.session)
+                        self.plans.greeted(lease.session, self.now)
+                elif kind == Kind.REPORT:
+                    self.reports.append(decoder(Report).decode(payload))
         return leased
 
     def put(self, message: Put) -> None:
-        self.batch.put(message)
+        self.teller.put(message)
         self.commit()
 
     def settle(self, message: Put, attempt: int, fate: Status, next_at: int = 0) -> None:
-        self.schedule.settling(part_of(message), self.now)
-        self.batch.settle(Due(settlement(message, attempt, fate), next_at))
+        settling(self.schedule, part_of(message), self.now)
+        self.teller.settle(settlement(message, attempt, fate), next_at)
         self.commit()
 
     def until_asleep(self) -> None:
@@ -102,7 +120,7 @@ def test_plans_new_message_is_leased(desk: Desk) -> None:
 def test_plans_after_a_restart_lease_what_waits(desk: Desk) -> None:
     messages = [put(n, (f"x@d{n}.test",)) for n in range(450)]
     for message in messages:
-        desk.batch.put(message)
+        desk.teller.put(message)
     desk.commit()
     desk.start()
     leased: list[bytes] = []
@@ -111,8 +129,8 @@ def test_plans_after_a_restart_lease_what_waits(desk: Desk) -> None:
         got = desk.tick()
         leased += got
         for part in got:
-            desk.schedule.settling(part, desk.now)
-            desk.batch.settle(Due(settlement(messages[int.from_bytes(part[:16], "big")], 0, "delivered"), 0))
+            settling(desk.schedule, part, desk.now)
+            desk.teller.settle(settlement(messages[int.from_bytes(part[:16], "big")], 0, "delivered"), 0)
         desk.commit()
     assert sorted(leased) == [part_of(message) for message in messages]
 
@@ -172,9 +190,16 @@ def test_plans_worker_that_holds_a_part_keeps_it(desk: Desk) -> None:
     message, other = put(1, ("x@b.test",)), put(2, ("y@b.test",))
     desk.put(message)
     desk.put(other)
+    desk.now += 1
+    assert sorted(desk.tick()) == [part_of(message), part_of(other)]
+    # That the path was greeted is written down after a while.
+    desk.now += REMEMBER_MS
+    desk.tick()
+    desk.commit()
     desk.start()
     desk.now += 1
-    desk.plans.checked_in(desk.worker, ((4, "site"),), ((4, part_of(message)), (4, bytes(18))), desk.now)
+    desk.plans.checked_in(desk.worker, ((4, "site", True),), ((4, part_of(message)), (4, bytes(18))), desk.now)
+    desk.schedule.worker_joined(7, 100)
     assert desk.tick() == [part_of(other)]
     assert sorted(desk.schedule.leased()) == [part_of(message), part_of(other)]
     desk.settle(message, 0, "delivered")

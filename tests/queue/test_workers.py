@@ -24,7 +24,7 @@ def join(workers: Workers, connection: Connection, pid: int = 10) -> Worker:
     """Let a worker say HELLO and READY over both connections."""
     roles: tuple[Literal["in", "out"], ...] = ("out", "in")
     for role in roles:
-        worker = workers.connected(pid, Hello(1, role, 1, pid, pid, (), ()), connection)
+        worker = workers.connected(pid, Hello(1, role, 1, pid, pid, 2000, (), ()), connection)
     for role in roles:
         assert not worker.is_ready
         workers.ready(worker, role)
@@ -83,7 +83,7 @@ def test_workers_new_connection_counts_from_the_start(connection: Connection) ->
     worker = join(workers, connection)
     workers.answered(worker, first)
     workers.gone.add(first)
-    again = workers.connected(10, Hello(1, "in", 1, 10, 10, (), ()), connection)
+    again = workers.connected(10, Hello(1, "in", 1, 10, 10, 2000, (), ()), connection)
     assert again is worker
     # Until READY the worker may put the first again.
     assert workers.unrepeatable() == []
@@ -109,5 +109,5 @@ def test_workers_hello_that_claims_anothers_incarnation_is_refused(connection: C
     workers = Workers(set())
     worker = join(workers, connection)
     with pytest.raises(ValueError, match="pid 99"):
-        workers.connected(worker.incarnation, Hello(1, "out", 1, 99, worker.incarnation, (), ()), connection)
+        workers.connected(worker.incarnation, Hello(1, "out", 1, 99, worker.incarnation, 2000, (), ()), connection)
     assert worker.is_ready

@@ -48,6 +48,7 @@ def test_consumer_take_gap_is_an_error_and_nothing_is_written(
         sample(2)[:-1],
         encode(Fault(10**18, b"", "", "", "")),
     ],
+    ids=["nothing", "no msgpack", "another type", "too few fields", "cut short", "no such year"],
 )
 def test_consumer_take_unreadable_event_becomes_a_fault_of_its_number(
     consumer: Consumer, tmp_path: Path, data: bytes

@@ -11,6 +11,7 @@ import pytest
 
 from bench.server import Server
 from bench.sink import Sink
+from mta._fast import FrameReader
 from mta.link import LINK_VERSION, Kind, PutHead, PutPart, Refused, Welcome, decoder, frame
 from mta.linkpath import open_link
 from mta.message import QueueName
@@ -20,7 +21,7 @@ from tests.harness import relaying
 
 def hello(role: str = "in", version: int = LINK_VERSION, incarnation: int = 0) -> bytes:
     """Return the frame of a worker that does not exist."""
-    return frame(Kind.HELLO, msgspec.msgpack.encode((version, role, 99, 1, incarnation, (), ())))
+    return frame(Kind.HELLO, msgspec.msgpack.encode((version, role, 99, 1, incarnation, 10, (), ())))
 
 
 def put(id_: bytes = bytes(16), address: str = "b@sink.test", n_head: int = -1) -> bytes:
@@ -111,13 +112,14 @@ def test_link_put_that_cannot_be_stored_is_refused_alone(linked: Server) -> None
     with open_link(str(linked.data_dir)) as sock, Wire(linked.address).hello() as wire:
         sock.settimeout(5)
         sock.sendall(hello())
-        welcome = sock.recv(4096)
-        assert decoder(Welcome).decode(welcome[5:]).incarnation
+        (_, welcome), (kind, storage) = FrameReader(4096).feed(sock.recv(4096))
+        assert decoder(Welcome).decode(welcome).incarnation
+        assert (kind, storage) == (Kind.STORAGE, b"\1")
         sock.sendall(put(address="x" * 5000 + "@sink.test"))
         assert wire.mail().code == 250
-        answer = sock.recv(4096)
-        assert answer[4] == Kind.REFUSED
-        assert decoder(Refused).decode(answer[5:]).code == 451
+        ((kind, answer),) = FrameReader(4096).feed(sock.recv(4096))
+        assert kind == Kind.REFUSED
+        assert decoder(Refused).decode(answer).code == 451
     fault = linked.wait_events(n_faults + 1, "fault")[-1]
     assert fault["where"] == "queue"
     linked.wait_empty()

@@ -330,14 +330,22 @@ def test_full_queue_costs_452_and_service_comes_back(sink: Sink, serve: Serve) -
     queue = {"map_octets": 16 * 1024 * 1024, "reserve_octets": 0}
     server = serve(relaying(sink.via, workers={"count": 1}, queue=queue))
     sink.down()
-    content = FILL * 20_000
+    content = FILL * 2000
     with Wire(server.address).hello() as wire:
-        answers = [wire.mail(content) for _ in range(10)]
-        codes = [answer.code for answer in answers]
-        assert codes[0] == 250
-        assert codes[-1] == 452
-        assert answers[-1].enhanced == "4.3.1"
+        n_taken = 0
+        # Before the content is sent, not behind it.
+        while (answer := wire.say("MAIL FROM:<a@source.test>")).code == 250:
+            assert wire.say("RSET").code == 250
+            assert wire.mail(content).code == 250
+            n_taken += 1
+            assert n_taken < 100
+        assert (answer.code, answer.enhanced) == (452, "4.3.1")
+        assert [row["event"] for row in server.wait_events(1, "storage_low", "storage_ok")] == ["storage_low"]
         sink.up()
-        sink.wait_count(codes.count(250))
+        sink.wait_count(n_taken)
         server.wait_empty()
-        wait_until(lambda: wire.mail(content).code == 250, "room in the queue", 10)
+        wait_until(lambda: wire.say("MAIL FROM:<a@source.test>").code == 250, "room in the queue", 10)
+        assert wire.say("RSET").code == 250
+        assert wire.mail(content).code == 250
+    kinds = [row["event"] for row in server.wait_events(2, "storage_low", "storage_ok")]
+    assert kinds[:2] == ["storage_low", "storage_ok"]

@@ -15,6 +15,7 @@ from mta.store import (
     Writer,
     due_key,
     encode,
+    open_queue,
     part_name,
     recipient_key,
 )
@@ -32,14 +33,14 @@ for _ in sys.stdin:
 
 
 def put(writer: Writer, id_: bytes, parts: tuple[tuple[str, ...], ...]) -> None:
-    queue = writer.open_queue(NAME, 100)
+    queue = open_queue(writer, NAME, 100)
     n_recipients = sum(map(len, parts))
     extent = writer.add_extent(b"content")
     message = MessageRow("s@a.test", 7, 90, "default", "", ((extent, 7),), 0, len(parts), n_recipients)
     assert writer.add("message", id_, encode(message))
     for at, addresses in enumerate(parts):
         name = part_name(id_, at)
-        assert writer.add("part", name, encode(PartRow(queue, 100, 900, 0, 0, "", "", len(addresses))))
+        assert writer.add("part", name, encode(PartRow(queue, 100, 900, 0, 0, "", "", len(addresses), 1)))
         assert writer.add("due", due_key(queue, 100, name), b"")
         for number_, address in enumerate(addresses):
             assert writer.add("recipient", recipient_key(name, number_), encode(RecipientRow(address, "", None, 0)))
@@ -62,8 +63,8 @@ def test_reader_messages_are_whole_and_paged_oldest_first(writer: Writer, tmp_pa
     writer.commit()
     writer.close()
     reader = Reader(str(tmp_path), MAP_OCTETS)
-    assert [queued.id for queued in reader.page(b"", 10)] == sorted(ids)
-    assert [queued.id for queued in reader.page(ids[1], 1)] == [ids[2]]
+    assert [id_ for id_, queued in reader.page(b"", 10) if queued] == sorted(ids)
+    assert [id_ for id_, queued in reader.page(ids[1], 1) if queued] == [ids[2]]
     queued = reader.queued(ids[0])
     assert queued is not None
     assert [[row.address for _, row in part.recipients] for part in queued.parts] == [

@@ -6,7 +6,18 @@ import lmdb
 import pytest
 
 from mta.message import QueueName
-from mta.store import Reader, StorageFull, StoreError, Writer, decode_queue, number, number_key
+from mta.store import (
+    Reader,
+    StorageFull,
+    StoreError,
+    Writer,
+    decode_queue,
+    move_wake,
+    number,
+    number_key,
+    open_queue,
+    remove_queue,
+)
 from mta.store.codec import ROW_OCTETS
 
 from .conftest import MAP_OCTETS
@@ -121,14 +132,14 @@ def test_writer_without_transaction_refuses_to_write(writer: Writer) -> None:
 def test_abort_takes_every_number_and_counter_back(writer: Writer, tmp_path: Path) -> None:
     writer.begin()
     writer.count("a", "received", 5)
-    writer.open_queue(NAME, 100)
+    open_queue(writer, NAME, 100)
     writer.add_extent(b"x")
     writer.add_event(b"e")
     writer.commit()
     before = numbers(writer)
     writer.begin()
     writer.new_incarnation()
-    writer.open_queue(QueueName("b", "", 0, "b.test", ""), 100)
+    open_queue(writer, QueueName("b", "", 0, "b.test", ""), 100)
     writer.add_extent(bytes(5000))
     writer.add_event(b"f")
     writer.count("a", "received", 2)
@@ -138,7 +149,7 @@ def test_abort_takes_every_number_and_counter_back(writer: Writer, tmp_path: Pat
     assert writer.live_octets == 1
     # The next transaction goes on where the last commit ended.
     writer.begin()
-    assert writer.open_queue(QueueName("c", "", 0, "c.test", ""), 100) == before[b"next_queue"]
+    assert open_queue(writer, QueueName("c", "", 0, "c.test", ""), 100) == before[b"next_queue"]
     assert writer.add_extent(b"y") == before[b"next_extent"]
     assert writer.new_incarnation() == before[b"incarnation"] + 1
     writer.add_event(b"g")
@@ -157,26 +168,26 @@ def test_abort_takes_every_number_and_counter_back(writer: Writer, tmp_path: Pat
 
 def test_queue_opened_twice_is_one_until_it_is_removed(writer: Writer) -> None:
     writer.begin()
-    queue = writer.open_queue(NAME, 100)
-    assert writer.open_queue(NAME, 200) == queue
-    writer.move_wake(queue, NAME, 100, 900)
+    queue = open_queue(writer, NAME, 100)
+    assert open_queue(writer, NAME, 200) == queue
+    move_wake(writer, queue, NAME, 100, 900)
     writer.commit()
     assert [key for key, _ in writer.look("wake", b"", 9)] == [number_key(900) + number_key(queue)]
     writer.begin()
-    writer.remove_queue(queue, NAME, 900)
+    remove_queue(writer, queue, NAME, 900)
     writer.commit()
     assert not any(writer.look(table, b"", 9) for table in ("queue", "queue_name", "wake"))
     writer.begin()
-    assert writer.open_queue(NAME, 300) > queue
+    assert open_queue(writer, NAME, 300) > queue
     writer.commit()
 
 
 def test_queue_that_sleeps_and_takes_mail_wakes_after_a_restart(writer: Writer) -> None:
     writer.begin()
-    queue = writer.open_queue(NAME, 100)
-    writer.move_wake(queue, NAME, 100, 900)
+    queue = open_queue(writer, NAME, 100)
+    move_wake(writer, queue, NAME, 100, 900)
     # A part is due at 200 now: the row has to be a lower bound of it.
-    assert writer.open_queue(NAME, 200) == queue
+    assert open_queue(writer, NAME, 200) == queue
     writer.commit()
     assert [key for key, _ in writer.look("wake", b"", 9)] == [number_key(200) + number_key(queue)]
     assert decode_queue(writer.look_up("queue", number_key(queue)) or b"").wake == 200

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mta.config import Route
+from mta.config import Retry, Route
 from mta.deliver import Courier, Job, Report, Router
-from mta.link import Closed, Kind, Lease, QueueLink, Resolve, Resolved, Settle, Settlement, decoder
+from mta.link import Closed, Greeted, Kind, Lease, QueueLink, Resolve, Resolved, Settle, Settlement, decoder
+from mta.link import Report as LinkReport
 from mta.linkpath import bind_link
 from mta.message import Hosts, Outcome
 from mta.queue.apply import put_message
 from mta.store import Reader, Writer
 from mta.worker.dispatch import Dispatch
+from mta.worker.notices import Notices
 from tests.link.peer import Peer, until
 from tests.queue.samples import T0, part_of, put
 
@@ -68,6 +70,10 @@ class Bench:
         await until(lambda: len(all_()) >= n_settled)
         return all_()
 
+    def reports(self, report: LinkReport) -> None:
+        """Send a report lease to the worker."""
+        self.peer.say("out", Kind.REPORT, report)
+
     async def closed(self, n_closed: int) -> list[int]:
         """Wait until that many sessions are said to be over."""
         await until(lambda: len(self.peer.of(Kind.CLOSED)) >= n_closed)
@@ -97,7 +103,13 @@ def run(tmp_path: Path) -> Callable[[Talk], None]:
 
         async with Peer(bind_link(str(tmp_path))) as peer:
             link = QueueLink(str(tmp_path), 1, 4321, 5.0, asyncio.get_running_loop())
-            dispatch = Dispatch(link, reader, make, Router((), [Route("sink.test", "[sink.test]:25")]))
+            dispatch = Dispatch(
+                link,
+                reader,
+                make,
+                Router((), [Route("sink.test", "[sink.test]:25")]),
+                Notices("mx.test", link, Retry()),
+            )
             await link.start(dispatch)
             await peer.ready()
             try:
@@ -126,7 +138,7 @@ def test_lease_becomes_jobs_in_their_order_with_content_and_recipients(run: Call
             ((0, "a@sink.test"), (1, "b@sink.test")),
             ((2, "c@other.test"),),
         ]
-        assert [job.read() for job in session.jobs] == [b"second\r\n", b"first\r\n", b"first\r\n"]
+        assert [job.read(0) for job in session.jobs] == [b"second\r\n", b"first\r\n", b"first\r\n"]
         # A second lease goes to the session that is there.
         bench.lease(7, part_of(SECOND), opens=False)
         await until(lambda: len(session.jobs) == 4)
@@ -140,14 +152,14 @@ def test_done_settles_each_recipient_once_and_held_forgets_it(run: Callable[[Tal
         bench.lease(7, part_of(FIRST), part_of(SECOND))
         await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
         (session,) = bench.sessions
-        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(FIRST)), (7, part_of(SECOND))))
+        assert bench.dispatch.held() == (((7, "site", False),), ((7, part_of(FIRST)), (7, part_of(SECOND))))
         for _ in range(2):
             session.report.done(session.jobs[0], [(0, outcome()), (1, outcome("no"))])
         (settled,) = await bench.settlements(1)
         assert (settled.part, settled.attempt, settled.received_at) == (part_of(FIRST), 0, T0)
         assert [(number, address) for number, address, _ in settled.results] == [(0, "a@sink.test"), (1, "b@sink.test")]
-        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(SECOND)),))
-        session.report.closed(7, session.jobs[1:])
+        assert bench.dispatch.held() == (((7, "site", False),), ((7, part_of(SECOND)),))
+        session.report.closed(7, session.jobs[1:], None)
         assert await bench.closed(1) == [7]
         assert bench.dispatch.held() == ((), ())
         assert bench.dispatch.n_busy == 0
@@ -169,12 +181,12 @@ def test_lease_that_crosses_the_end_of_its_session_is_ignored(run: Callable[[Tal
     async def talk(bench: Bench) -> None:
         bench.lease(7, part_of(FIRST))
         await until(lambda: bench.sessions)
-        bench.sessions[0].report.closed(7, bench.sessions[0].jobs)
+        bench.sessions[0].report.closed(7, bench.sessions[0].jobs, None)
         bench.lease(7, part_of(SECOND), opens=False)
         bench.lease(8, part_of(SECOND))
         await until(lambda: len(bench.sessions) == 2)
         assert bench.sessions[1].opened[0] == 8
-        assert bench.dispatch.held() == (((8, "site"),), ((8, part_of(SECOND)),))
+        assert bench.dispatch.held() == (((8, "site", False),), ((8, part_of(SECOND)),))
         assert bench.peer.of(Kind.SETTLE) == []
 
     run(talk)
@@ -188,7 +200,7 @@ def test_lease_while_draining_goes_back_and_couriers_are_told(run: Callable[[Tal
         bench.lease(8, part_of(SECOND))
         assert await bench.closed(1) == [8]
         assert len(bench.sessions) == 1
-        assert bench.dispatch.held() == (((7, "site"),), ((7, part_of(FIRST)),))
+        assert bench.dispatch.held() == (((7, "site", False),), ((7, part_of(FIRST)),))
         bench.dispatch.abort()
         assert bench.sessions[0].told == ["close", "abort"]
 
@@ -204,6 +216,93 @@ def test_held_is_what_the_worker_says_after_a_lost_link(run: Callable[[Talk], No
         await bench.peer.ready(since)
         hello = next(payload for payload in bench.peer.of(Kind.HELLO, since) if b"site" in payload)
         assert part_of(FIRST) in hello
+
+    run(talk)
+
+
+def test_greeted_and_a_failure_are_passed_on_and_the_greeting_is_held(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST))
+        await until(lambda: bench.sessions)
+        bench.dispatch.greeted(7)
+        await until(lambda: bench.peer.of(Kind.GREETED))
+        assert decoder(Greeted).decode(bench.peer.of(Kind.GREETED)[0]) == Greeted(7)
+        assert bench.dispatch.held()[0] == ((7, "site", True),)
+        failure = Outcome("deferred", 421, "4.3.2", "the peer ended the session", "mx", "busy")
+        bench.sessions[0].report.closed(7, bench.sessions[0].jobs, failure)
+        await bench.closed(1)
+        assert decoder(Closed).decode(bench.peer.of(Kind.CLOSED)[0]) == Closed(7, failure)
+        assert bench.peer.of(Kind.SETTLE) == []
+        # Another session of that number would have to be greeted anew.
+        bench.lease(7, part_of(FIRST))
+        await until(lambda: len(bench.sessions) == 2)
+        assert bench.dispatch.held()[0] == ((7, "site", False),)
+
+    run(talk)
+
+
+def test_done_with_a_bounce_settles_with_one_notice_about_all_that_failed(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.lease(7, part_of(FIRST), part_of(SECOND))
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
+        (session,) = bench.sessions
+        no = Outcome("bounced", 550, "5.1.1", "refused at RCPT", "mx.sink.test", "no such user")
+        session.report.done(session.jobs[0], [(0, no), (1, no)])
+        session.report.done(session.jobs[1], [(0, Outcome("deferred", 450, "4.2.1", "later", "", ""))])
+        bounced, deferred = await bench.settlements(2)
+        assert bounced.notice is not None
+        head = bounced.notice.head
+        assert (head.sender, head.tenant, head.parts[0].recipients) == ("", "default", ("s@a.test",))
+        assert head.parts[0].queue.domain == "a.test"
+        assert head.id[6:12] == bytes([0, 9, 0, 0, 0, 77])
+        assert head.lifetime_ms == round(Retry().bounce_give_up_s * 1000)
+        assert b"a@sink.test" in bounced.notice.content
+        assert b"b@sink.test" in bounced.notice.content
+        assert not bounced.is_report
+        assert deferred.notice is None
+
+    run(talk)
+
+
+@pytest.mark.parametrize(
+    ("report", "fate"),
+    [
+        # Never tried, and nothing is known of its hosts; known; an operator's word counts more.
+        (LinkReport("expired", None, (part_of(FIRST),)), ("expired", 451, "4.4.7")),
+        (
+            LinkReport("expired", Outcome("deferred", 451, "4.4.1", "cannot connect", "mx", ""), (part_of(FIRST),)),
+            ("expired", 451, "4.4.1"),
+        ),
+        (
+            LinkReport("bounced", Outcome("deferred", 451, "4.4.1", "cannot connect", "mx", ""), (part_of(FIRST),)),
+            ("bounced", 554, "5.7.1"),
+        ),
+    ],
+)
+def test_report_settles_every_recipient_with_a_notice_and_without_a_session(
+    run: Callable[[Talk], None], report: LinkReport, fate: tuple[str, int, str]
+) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.reports(report)
+        (told,) = await bench.settlements(1)
+        assert bench.sessions == []
+        assert [(n, outcome.status, outcome.code, outcome.enhanced) for n, _, outcome in told.results] == [
+            (0, *fate),
+            (1, *fate),
+        ]
+        assert told.notice is not None
+        assert told.is_report
+        assert bench.dispatch.held() == ((), ())
+
+    run(talk)
+
+
+def test_report_on_a_part_that_is_gone_is_settled_with_nothing(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.reports(LinkReport("expired", None, (part_of(GONE), part_of(SECOND))))
+        gone, there = await bench.settlements(2)
+        assert gone == Settlement(part_of(GONE), 0, 0, "", ())
+        assert [outcome.status for _, _, outcome in there.results] == ["expired"]
 
     run(talk)
 

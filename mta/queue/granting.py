@@ -1,0 +1,162 @@
+"""Which part goes over which session: ready parts meet sessions with room, and new sessions where that is worth it.
+
+Rule: only paths where something may be given are looked at. A path is *busy* when it has ready parts and something has
+changed; it is *starved* when it could use a session and neither the node nor a worker had one to give.
+
+Pure: no clock. Called by `schedule` alone.
+"""
+
+import heapq
+from itertools import islice
+
+import msgspec
+
+from mta.config import Path as Settings
+from mta.message import LOCAL_SITE, Hosts
+from mta.queue import paths, turns
+from mta.queue.awake import Path, Queue, Session
+from mta.queue.leases import Leases
+from mta.queue.resolving import Resolving
+from mta.queue.suspects import Suspects
+from mta.queue.waiting import Waiting
+
+__all__ = ["Grant", "Granting"]
+
+OPEN_AT_PARTS = 2
+"""A new session is opened only where each one has this much work: few busy connections cost less than many idle."""
+# When one gets free, so many of those that wait for one try, in turn: most of them may wait for another kind.
+FED_AT_ONCE = 8
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """An order: lease these parts to a session of a worker, which `opens` with it."""
+
+    worker: int
+    session: int
+    opens: bool
+    site: str
+    hosts: Hosts
+    parts: tuple[bytes, ...]
+
+
+class Granting:
+    """All paths that have something to give."""
+
+    def __init__(self, settings: Settings, waiting: Waiting, leases: Leases, resolving: Resolving) -> None:
+        self._settings = settings
+        self._waiting = waiting
+        self._leases = leases
+        self._resolving = resolving
+        self.suspects = Suspects(leases, settings)
+        self._busy: dict[str, Path] = {}
+        self._starved: dict[str, Path] = {}
+        self._to_rest: list[Queue] = []
+        self._was_reserved = False
+
+    def make_busy(self, path: Path) -> None:
+        """Something has changed on a path: look at it again."""
+        if path.turn is not None or path.fresh or path.turns:
+            self._busy[path.site] = path
+
+    def enlist(self, queue: Queue) -> None:
+        """Let a queue with ready parts take turns on its path."""
+        self._waiting.stir(queue)
+        path = queue.path
+        if path is not None:
+            if queue.ready:
+                turns.enlist(path, queue)
+            if path.paused_until:
+                self._to_rest.append(queue)
+            self.make_busy(path)
+
+    def feed(self, n_paths: int = FED_AT_ONCE) -> None:
+        """There may be room for a session: let the paths that waited longest try again."""
+        for site in list(islice(self._starved, n_paths)):
+            self.make_busy(self._starved.pop(site))
+
+    def feed_all(self) -> None:
+        """The same for every one of them."""
+        self.feed(len(self._starved))
+
+    def forget(self, path: Path) -> None:
+        """A path is not used any more."""
+        self._busy.pop(path.site, None)
+        self._starved.pop(path.site, None)
+
+    def grants(self, now: int) -> list[Grant]:
+        """Lease what can be leased."""
+        orders: list[Grant] = []
+        if not self._leases.workers:
+            return orders
+        for session, part, known in self.suspects.grants(now):
+            self._leases.lease(part, known, session, now)
+            orders.append(_order(session, [part]))
+        if self._was_reserved and not self.suspects.has_reserved:
+            self.feed_all()
+        self._was_reserved = self.suspects.has_reserved
+        for queue in self._to_rest:
+            self._waiting.settle_down(queue, now)
+        self._to_rest.clear()
+        for path in list(self._busy.values()):
+            # What cannot be given waits for a settlement, a closed session, the end of a pause.
+            self._busy.pop(path.site, None)
+            if not paths.is_paused(path, now):
+                orders += [_order(session, parts) for session, parts in self._fill(path, now).items()]
+        return orders
+
+    def _fill(self, path: Path, now: int) -> dict[Session, list[bytes]]:
+        """Give each ready part of a path to the session with the least work, until none has room."""
+        given: dict[Session, list[bytes]] = {}
+        leases = self._leases
+        room = [(len(s.parts), s.number, s) for s in leases.with_room(path)]
+        heapq.heapify(room)
+        while (queue := turns.turn(path)) is not None:
+            if not room or room[0][0] >= OPEN_AT_PARTS:
+                opened = self._open(path, now)
+                if opened is not None:
+                    heapq.heappush(room, (0, opened.number, opened))
+            if not room:
+                if any(len(session.parts) < session.depth for session in path.sessions.values()):
+                    # Its workers hold as much as they may, of whatever path.
+                    self._starved.setdefault(path.site, path)
+                break
+            load, number, session = heapq.heappop(room)
+            worker = leases.workers[session.worker]
+            if worker.n_parts >= worker.credit:
+                continue
+            part = queue.ready.popleft()
+            known = self._waiting.known[part]
+            leases.lease(part, known, session, now)
+            given.setdefault(session, []).append(part)
+            if load + 1 < session.depth:
+                heapq.heappush(room, (load + 1, number, session))
+            queue.n_out += 1
+            turns.spend(queue, known.cost)
+            self._waiting.spent(queue)
+            if queue.until < now:
+                # The old way serves until the answer comes.
+                self._resolving.ask(queue)
+        return given
+
+    def _open(self, path: Path, now: int) -> Session | None:
+        """Grant a new session on a path to the worker with the fewest, if the path may have one more."""
+        candidates = self._leases.able()
+        is_alive = paths.is_alive(path, now)
+        if path.site == LOCAL_SITE:
+            taken = {session.worker for session in path.sessions.values()}
+            if self._leases.workers.keys() <= taken:
+                return None
+            candidates = [worker for worker in candidates if worker.incarnation not in taken]
+        elif len(path.sessions) >= paths.most_sessions(path, self._settings, now):
+            return None
+        worker = self._leases.least_busy(candidates)
+        if worker is None or not self._leases.has_room(path, is_alive=is_alive):
+            self._starved.setdefault(path.site, path)
+            return None
+        return self._leases.open(path, worker, is_alive=is_alive)
+
+
+def _order(session: Session, parts: list[bytes]) -> Grant:
+    opens, session.is_open = not session.is_open, True
+    path = session.path
+    return Grant(session.worker, session.number, opens, path.site, path.hosts, tuple(parts))

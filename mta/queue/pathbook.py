@@ -1,0 +1,75 @@
+"""The paths that are in RAM, and what is to be written down of those that are not needed any more.
+
+Rule: a path is here while it has sessions or queues, and for one more round of writing after that: before its row is
+committed, the table does not know yet what was learned.
+
+Pure: no clock, no LMDB. Called by `schedule` alone.
+"""
+
+import heapq
+
+from mta.config import Path as Settings
+from mta.message import LOCAL_SITE
+from mta.queue import paths
+from mta.queue.awake import Path
+from mta.store import PathRow
+
+__all__ = ["PathBook"]
+
+
+class PathBook:
+    """All of them, by the name of their site."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._paths: dict[str, Path] = {}
+        self._left: dict[str, Path] = {}
+        self._left_before: dict[str, Path] = {}
+        self._pauses: list[tuple[int, str]] = []
+
+    def __contains__(self, site: str) -> bool:
+        return site in self._paths
+
+    def take(self, site: str, row: PathRow | None) -> Path:
+        """Return the path to a site, made as it was remembered if it is not here."""
+        path = self._paths.get(site)
+        if path is None:
+            path = self._left.pop(site, None) or self._left_before.pop(site, None)
+            path = path or paths.make("", site, self._settings, row)
+            self._paths[site] = path
+            if path.paused_until:
+                self.rest(path)
+        return path
+
+    def maybe_leave(self, path: Path) -> bool:
+        """Forget a path that nobody uses; return whether it is forgotten."""
+        if path.sessions or path.queues or self._paths.pop(path.site, None) is None:
+            return False
+        if path.is_changed:
+            self._left[path.site] = path
+        return True
+
+    def to_remember(self, now: int) -> list[PathRow]:
+        """Return what changed about paths since the last call."""
+        changed = [path for path in (*self._paths.values(), *self._left.values()) if path.is_changed]
+        self._left_before, self._left = self._left, {}
+        for path in changed:
+            path.is_changed = False
+        return [paths.row_of(path, now) for path in changed if path.site != LOCAL_SITE]
+
+    def rest(self, path: Path) -> None:
+        """A path was paused: `rested` returns it when that is over."""
+        heapq.heappush(self._pauses, (path.paused_until, path.site))
+
+    def rested(self, now: int) -> list[Path]:
+        """Return the paths whose pause is over."""
+        over: list[Path] = []
+        while self._pauses and self._pauses[0][0] <= now:
+            path = self._paths.get(heapq.heappop(self._pauses)[1])
+            if path is not None:
+                over.append(path)
+        return over
+
+    def next_rested(self) -> int:
+        """Return when `rested` has something, in ms; 0 for never."""
+        return self._pauses[0][0] if self._pauses else 0

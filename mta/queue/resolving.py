@@ -1,0 +1,93 @@
+"""The line of queues that wait to hear where their mail goes.
+
+Rule: each domain is asked once, and again when no answer came; so many questions are open at once, and no tenant has
+more than its share of them while others wait.
+
+Pure: no clock. Called by `schedule`, `granting` and the plans.
+"""
+
+from collections import Counter
+
+import msgspec
+
+from mta.queue.awake import Queue
+
+__all__ = ["RESOLVE_AGAIN_MS", "Question", "Resolving"]
+
+RESOLVE_AGAIN_MS = 5000
+"""How long a worker may take to answer where a domain goes."""
+MOST_QUESTIONS = 500
+
+
+class Question(msgspec.Struct, frozen=True):
+    """An order: ask some worker where a domain goes."""
+
+    domain: str
+    route: str
+
+
+class Resolving:
+    """All queues without a fresh route."""
+
+    def __init__(self) -> None:
+        self._asking: dict[Question, dict[int, Queue]] = {}
+        # The questions that are not open, by tenant, in the order in which they came; and those that are.
+        self._lines: dict[str, dict[Question, None]] = {}
+        self._open: dict[Question, tuple[int, str]] = {}
+        self._n_open: Counter[str] = Counter()
+
+    def ask(self, queue: Queue) -> None:
+        """Put a queue into the line; it may be there already."""
+        question = Question(queue.name.domain, queue.name.route)
+        waiting = self._asking.get(question)
+        if waiting is None:
+            waiting = self._asking[question] = {}
+            self._lines.setdefault(queue.name.tenant, {})[question] = None
+        waiting[queue.number] = queue
+
+    def forget(self, queue: Queue) -> None:
+        """A queue went to sleep: nobody waits for its answer any more."""
+        question = Question(queue.name.domain, queue.name.route)
+        waiting = self._asking.get(question)
+        if waiting is not None and waiting.pop(queue.number, None) is not None and not waiting:
+            self.answered(question)
+
+    def answered(self, question: Question) -> list[Queue]:
+        """Return the queues that waited for this answer; they are off the line."""
+        self._close(question)
+        for tenant, line in list(self._lines.items()):
+            if question in line:
+                del line[question]
+                if not line:
+                    del self._lines[tenant]
+        return list(self._asking.pop(question, {}).values())
+
+    def questions(self, now: int) -> list[Question]:
+        """Return what a worker should be asked now."""
+        while self._open:
+            question, (asked_at, tenant) = next(iter(self._open.items()))
+            if asked_at + RESOLVE_AGAIN_MS >= now:
+                break
+            self._close(question)
+            self._lines.setdefault(tenant, {})[question] = None
+        questions: list[Question] = []
+        if not self._lines:
+            return questions
+        share = max(1, MOST_QUESTIONS // len(self._lines.keys() | self._n_open.keys()))
+        for tenant, line in list(self._lines.items()):
+            while line and len(self._open) < MOST_QUESTIONS and self._n_open[tenant] < share:
+                question = next(iter(line))
+                del line[question]
+                self._open[question] = (now, tenant)
+                self._n_open[tenant] += 1
+                questions.append(question)
+            if not line:
+                del self._lines[tenant]
+        return questions
+
+    def _close(self, question: Question) -> None:
+        _, tenant = self._open.pop(question, (0, ""))
+        if tenant in self._n_open:
+            self._n_open[tenant] -= 1
+            if not self._n_open[tenant]:
+                del self._n_open[tenant]
