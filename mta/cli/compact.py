@@ -1,11 +1,8 @@
 """`mta queue compact`: give the disk back what is free in the queue's file, which never shrinks by itself."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from mta.cli.access import stopped
+from mta.cli.access import ConfigOption, stopped
 from mta.cli.tables import size_text
 from mta.config import load
 from mta.store import compact
@@ -13,7 +10,7 @@ from mta.store import compact
 __all__ = ["compact_queue"]
 
 
-def compact_queue(config: Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")]) -> None:
+def compact_queue(config: ConfigOption) -> None:
     """Copy the queue into a file without free pages; the server must be stopped."""
     settings = load(config)
     with stopped(settings):

@@ -5,12 +5,11 @@ thousand messages. Mending needs the server stopped.
 """
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mta.cli.access import opened, stopped
+from mta.cli.access import ConfigOption, opened, stopped
 from mta.config import Config, load
 from mta.errors import StartError
 from mta.queue import repair
@@ -21,7 +20,7 @@ __all__ = ["verify_queue"]
 
 
 def verify_queue(
-    config: Annotated[Path, typer.Option("-c", "--config", help="The configuration file.")],
+    config: ConfigOption,
     mend: Annotated[bool, typer.Option("--repair", help="Mend what is wrong; the server must be stopped.")] = False,
 ) -> None:
     """Say `ok`, or a line for each thing that is wrong with the queue."""

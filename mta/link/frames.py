@@ -2,10 +2,11 @@
 
     frame    u32 length of what follows (little endian) · u8 kind · payload
     PUT      payload is u32 length of the head · u64 confirmed · u8 repeat · head (msgpack) · content
-    others   payload is one msgpack array, the Struct of that kind; STORED is the ids, 16 octets each
+    others   payload is one msgpack array, the Struct of that kind; STORED is the ids, 16 octets each, WITHDRAW one id,
+             STORAGE one octet; the frames of large messages are in `parts`
 
 A worker holds two connections, each opened by HELLO and answered by WELCOME: *in* carries PUT and its answers, *out*
-everything else. Answers on one connection come in the order of what they answer.
+everything else. Answers to PUT, PUT_END and WITHDRAW come in the order of what they answer.
 
     worker                 queue process        meaning
     HELLO            in/out                     who I am; on out also my credit, and the leases and sessions I hold
@@ -35,9 +36,8 @@ everything else. Answers on one connection come in the order of what they answer
 `confirmed` counts the answers to PUTs and WITHDRAWs that the worker has had over this connection: the queue process may
 forget those ids. `repeat` says that the frame was sent before, over a link that was lost.
 
-A worker has `credit` for so many parts at once, leased or to report on. A command line tool opens one connection with
-ASK instead and gets LEASES, the parts that are leased now; or it gives ORDERs, and each is answered by ORDERED once it
-is committed.
+A worker has `credit` for so many leased parts at once. A command line tool opens one connection with ASK instead and
+gets LEASES, the parts that are leased now; or it gives ORDERs, each answered by ORDERED once it is committed.
 """
 
 import enum

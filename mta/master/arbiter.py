@@ -4,7 +4,7 @@ Rule: one turn is one screen, and nothing in it blocks but the wait. Everything 
 turns, so a child that dies during a stop is seen like any other.
 
 A child that dies is replaced: at once, or after a growing wait while it keeps dying before it is ready. Until the
-server has been ready once, five deaths of one kind before their "ready" mean that it cannot start, and end it with exit
+server has been ready once, five deaths of one child before its "ready" mean that it cannot start, and end it with exit
 code 1.
 """
 

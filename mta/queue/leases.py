@@ -3,7 +3,7 @@
 Rule: whatever is counted (a worker's parts and sessions, the node's sessions, unproven ones) is counted here, where a
 session begins and ends and where a part goes in and comes out.
 
-Pure: no clock, no socket. Called by `schedule` alone.
+Pure: no clock, no socket. Called by `schedule`, `granting` and `suspects`.
 """
 
 from mta.message import LOCAL_SITE

@@ -5,10 +5,10 @@ anything. What it says of a message (4xx to MAIL, RCPT or the data) belongs to t
 
 The window is Postfix's: it begins at `window_start`, grows by one with each success while it is used, shrinks by one
 with each failure, and a path is dead, which means paused for `pause_s`, once as many sessions failed in a row as the
-window has. One thing is added: when hosts refuse a session while others of the same path work, their number becomes the
-ceiling for a while, or every success would open the one session too many again.
+window has, or when one failed while none was greeted. One thing is added: when hosts refuse a session while others of
+the same path work, their number becomes the ceiling for a while, or every success would open the one too many again.
 
-Pure functions on Path; times in ms. Called by `schedule` alone.
+Pure functions on Path; times in ms. Called by `schedule` and what it is made of.
 """
 
 import msgspec

@@ -4,7 +4,7 @@ Rule: one suspect at a time. A worker is reserved for it, which means that it ge
 any more it gets the suspect. If it dies then, it is known of what: the part is set aside. So one message that crashes
 workers costs the others a pause, and never their own good name.
 
-Pure: no clock. Called by `schedule` alone.
+Pure: no clock. Called by `granting`, and by `schedule` for what becomes of them.
 """
 
 from mta.config import Path as Settings

@@ -18,10 +18,11 @@ Extents = tuple[tuple[int, int], ...]
 
 def throw_away(writer: Writer, id_: bytes, extents: bytes) -> None:
     """Leave the extents of a message, encoded, to be deleted."""
-    key = id_
-    # What was aborted once has nothing more to come; but if it has, it must not stay for good.
-    while not writer.add("trash", key, extents):
-        key += b"\0"
+    before = writer.get("trash", id_)
+    if before is not None:
+        # What was aborted once has nothing more to come; but if it has, it must not stay for good.
+        extents = encode(decode_extents(before) + decode_extents(extents))
+    writer.replace("trash", id_, extents)
 
 
 class Trash:

@@ -3,7 +3,7 @@
 Rule: a queue is awake while it has parts in RAM or out, or may get some soon; it rests before it sleeps, so that a
 trickle of mail does not write its rows each time. RAM never holds more than about READY_PARTS of one queue.
 
-Pure: no clock, no LMDB. Called by `schedule` alone.
+Pure: no clock, no LMDB. Called by `schedule` and `granting`.
 """
 
 import heapq

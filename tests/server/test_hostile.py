@@ -330,3 +330,23 @@ def test_message_larger_than_announced_is_read_to_its_end_and_not_kept(attacked:
 
 def test_everything_so_far_was_no_fault(attacked: tuple[Server, Sink]) -> None:
     assert attacked[0].events("fault") == []
+
+
+def test_client_that_sends_on_without_waiting_is_held_back_and_grows_nothing(attacked: tuple[Server, Sink]) -> None:
+    """It pours in mail after mail, faster than they can be stored: it waits in its own kernel."""
+    server, _ = attacked
+    worker = server.children()["worker 1"]
+    mail = b"MAIL FROM:<a@source.test>\r\nRCPT TO:<b@sink.test>\r\nDATA\r\n" + b"x" * 76 + b"\r\n.\r\n"
+    with Wire(server.address).hello() as wire, unharmed(server):
+        wire.mail()
+        warm = rss_anon(worker)
+        wire.sock.setblocking(False)
+        until = time.monotonic() + 3.0
+        most = 0
+        while time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                wire.sock.send(mail * 500)
+            with contextlib.suppress(BlockingIOError):
+                wire.sock.recv(1 << 20)
+            most = max(most, rss_anon(worker))
+    assert most - warm < 16 * 1024 * 1024

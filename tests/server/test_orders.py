@@ -1,9 +1,14 @@
 """An operator's hands on a live queue: hold, release, retry, remove."""
 
 import asyncio
+import time
+
+import lmdb
+import pytest
 
 from bench.server import Server
 from bench.sink import Rule, Sink
+from bench.wait import wait_until
 from tests.harness import Ledger, relaying, run_async
 from tests.server.conftest import Serve
 
@@ -56,7 +61,7 @@ def test_remove_leaves_a_dropped_event_and_no_bounce(sink: Sink, serve: Serve) -
 
 
 def test_orders_on_mail_that_is_being_delivered_take_effect_when_that_is_settled(sink: Sink, serve: Serve) -> None:
-    sink.rule(Rule(stage="rcpt", match="@sink.test", delay_s=2.0, reply="451 4.2.0 Later", times=3))
+    sink.rule(Rule(stage="rcpt", match="@sink.test", delay_s=60, reply="451 4.2.0 Later", times=3))
     server = serve(relaying(sink.via, retry={"first_s": 600}))
     ledger = Ledger(server.address)
     run_async(ledger.send(3, 3))
@@ -65,6 +70,8 @@ def test_orders_on_mail_that_is_being_delivered_take_effect_when_that_is_settled
     assert _order(server, "remove", removed) == (1, 1)
     assert _order(server, "retry", retried) == (1, 1)
     assert server.count()["messages"] == 3
+    # A change of the rules ends the wait.
+    sink.rule()
     server.wait_events(1, "dropped")
     sink.wait_count(1)
     count = server.count()
@@ -104,3 +111,60 @@ def test_orders_on_thousands_of_messages_hold_up_no_new_mail(sink: Sink, serve: 
     assert len(server.wait_events(len(ids), "dropped")) == 3000
     sink.wait_count(len(ledger.acknowledged))
     server.wait_empty()
+
+
+@pytest.mark.parametrize("order", ["remove", "hold"])
+def test_order_on_mail_whose_session_ends_without_a_word_about_it_is_carried_out(
+    sink: Sink, serve: Serve, order: str
+) -> None:
+    sink.rule(Rule(stage="connect", delay_s=60, reply="421 4.3.2 Not now", times=1))
+    server = serve(relaying(sink.via, path={"pause_s": 1}))
+    ledger = Ledger(server.address)
+    run_async(ledger.send(1, 1))
+    (id_,) = ledger.acknowledged.values()
+    wait_until(lambda: server.count()["active"] == 1, "a lease")
+    assert _order(server, order, id_) == (1, 1)
+    assert server.count()["active"] == 1
+    sink.rule()
+    server.wait_events(1, "path_paused")
+    wait_until(lambda: server.count()["active"] == 0, "its end")
+    if order == "remove":
+        server.wait_empty()
+        assert [row["id"] for row in server.wait_events(1, "dropped")] == [id_]
+    else:
+        wait_until(lambda: server.count()["held"] == 1, "it is held")
+        assert _order(server, "release", id_) == (1, 1)
+        sink.wait_count(1)
+    assert sink.count() == (0 if order == "remove" else 1)
+
+
+def test_bounce_all_does_not_send_its_own_notices_back(sink: Sink, serve: Serve) -> None:
+    server, ids = _deferred(sink, serve, 200)
+    sink.rule(Rule(stage="message", delay_s=0.02))
+    assert _order(server, "bounce", "--all") == (200, 200)
+    sink.wait_count(200)
+    server.wait_empty()
+    assert {tuple(message.recipients) for message in sink.messages()} == {("ledger@source.test",)}
+    assert sorted(row["id"] for row in server.wait_events(200, "bounced")) == sorted(ids)
+
+
+def test_retry_tries_a_path_whose_queues_went_to_sleep(sink: Sink, serve: Serve) -> None:
+    sink.rule(Rule(stage="connect", reply="421 4.3.2 Not now"))
+    server = serve(relaying(sink.via, path={"pause_s": 600}))
+    run_async(Ledger(server.address).send(3, 1))
+    server.wait_events(1, "path_paused")
+    sink.rule()
+    # Longer than a queue without work stays awake.
+    wait_until(lambda: _wakes_later(server), "a queue asleep", 15)
+    assert _order(server, "retry", "--all") == (3, 3)
+    sink.wait_count(3)
+    server.wait_empty()
+
+
+def _wakes_later(server: Server) -> bool:
+    """Whether the one queue there is sleeps until the pause is over."""
+    with lmdb.open(str(server.data_dir / "queue"), readonly=True, max_dbs=32, map_size=1 << 40) as env:
+        table = env.open_db(b"wake", create=False)
+        with env.begin(db=table) as txn:
+            (key,) = (key for key, _ in txn.cursor())
+    return int.from_bytes(key[:8], "big") > time.time() * 1000 + 300_000

@@ -231,3 +231,14 @@ def test_check_names_every_problem_of_a_private_server(serve: Serve, sink: Sink)
     problems = sorted(line.split(": ")[1] for line in done.stderr.splitlines())
     assert problems == ["hostname", "limits.nonsense", "limits.recipients"]
     assert server.run("serve").returncode == 2
+
+
+def test_report_that_was_stopped_for_a_while_goes_on(sink: Sink, serve: Serve) -> None:
+    server = serve(relaying(sink.via))
+    before = server.children()
+    server.kill_child("report", signal.SIGSTOP)
+    time.sleep(0.4)
+    server.kill_child("report", signal.SIGCONT)
+    run_async(Ledger(server.address).send(3, 1))
+    server.wait_events(3, "delivered")
+    assert server.children() == before
