@@ -5,13 +5,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCANNERS := setup.py $(wildcard mta/_fast/*.pyx mta/_fast/*.pxd mta/_fast/*.h)
 HAS_PYTHON := $(PYTHON) -c 'import ensurepip, venv, sysconfig, os; os.stat(sysconfig.get_path("include") + "/Python.h")' && command -v gcc
+HAS_NAMESERVER := command -v nsd
 HAS_PEERS := command -v smtp-sink && command -v swaks && command -v strace
+HAS_MANAGERS := command -v supervisord && command -v systemd-analyze && command -v systemd-socket-activate
+HAS_CLIENTS := command -v curl && command -v msmtp && command -v dovecot
 
 # $(call need,COMMAND THAT SUCCEEDS WHERE ALL IS THERE,DEBIAN PACKAGES)
+# Debian starts the daemons of what it installs, unless policy-rc.d says no.
 define need
 @export PATH="$$PATH:/usr/sbin"; { $(1); } >/dev/null 2>&1 || { \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		export DEBIAN_FRONTEND=noninteractive; \
+		export DEBIAN_FRONTEND=noninteractive policy=/usr/sbin/policy-rc.d; \
+		[ -e $$policy ] || { trap "rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' >$$policy; chmod 755 $$policy; }; \
 		apt-get -qq update && apt-get -qq install -y --no-install-recommends $(2) >/dev/null; \
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
@@ -43,12 +48,17 @@ run: build
 		'Ctrl-C stops the server in order.'
 	@exec $(BIN)/mta serve -c deploy/example.toml
 
-# Peers for the tests. Postfix is wanted for its programs: without a configuration its own daemon does not start.
+# Peers for the tests. Postfix is wanted for its programs: without a configuration its own daemon does not start. Exim
+# is unpacked beside it, into /usr/local/lib/mta-peers.
 peers:
 	@command -v smtp-sink >/dev/null || [ -x /usr/sbin/smtp-sink ] || [ "$$(id -u)" != 0 ] || \
 		! command -v debconf-set-selections >/dev/null || \
 		echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections
 	$(call need,$(HAS_PEERS),postfix strace swaks)
+	$(call need,$(HAS_NAMESERVER),nsd)
+	$(call need,$(HAS_MANAGERS),supervisor systemd)
+	$(call need,$(HAS_CLIENTS),curl dovecot-imapd msmtp)
+	@sh tests/harness/exim.sh
 
 # The scanners once more with asserts and tracing; `mta` then comes from build/debug, and MTA_FROM makes sure of it.
 test: build peers
@@ -66,8 +76,9 @@ lint: build
 bench: build peers
 	$(BIN)/python -m bench.relay
 
-# Kills under load, counted: what got a 250 arrives.
+# Reloads and upgrades, then kills under load, counted: no client notices the former, and what got a 250 arrives.
 torture: build
+	$(BIN)/python -m bench.reload
 	$(BIN)/python -m bench.kill
 
 clean:

@@ -14,7 +14,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 
-MODULES = ["command", "data", "frames", "headers", "lines", "replies"]
+MODULES = ["command", "data", "frames", "headers", "lines", "replies", "rights"]
 
 # The level is explicit because a CFLAGS in the environment replaces the interpreter's own flags; ours come last.
 # -Wextra finds comparisons that can never hold, which Cython itself does not see.

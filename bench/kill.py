@@ -1,11 +1,11 @@
 """kill -9 under load, counted: python -m bench.kill [KIND ...] [--rounds 50] [-c 20] [-l 4096].
 
-KIND is one of tests.harness.kills: worker, queue, all, commit, 250, hello, link. Without any, all of them: first those
-that kill the queue process alone or cut a link, where no client may see an error and nothing may come twice; then the
-others. Connections send as fast as they are answered and write down each 250; a sink keeps what arrives. Prints for
-each run what was acknowledged, what of it never arrived (missing), what arrived more than once (twice: a worker that
-dies between the next hop's 250 and its settlement sends again), refusals, and broken connections. Exit 1 if any is
-missing, or if anything came twice or went wrong where only the queue process died.
+KIND is one of tests.harness.kills: worker, queue, state, all, commit, 250, hello, link. Without any, all of them: first
+those that kill the queue or the state process alone or cut a link, where no client may see an error and nothing may
+come twice; then the others. Connections send as fast as they are answered and write down each 250; a sink keeps what
+arrives. Prints for each run what was acknowledged, what of it never arrived (missing), what arrived more than once
+(twice: a worker that dies between the next hop's 250 and its settlement sends again), refusals, and broken connections.
+Exit 1 if any is missing, or if anything came twice or went wrong where no worker died.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tests.harness import KILLS, Ledger, kill_under_load, relaying, run_async
 
 REST_S = 0.5
 ROUND_S = 30.0
-QUEUE_ALONE = ("queue", "commit", "hello", "link")
+QUEUE_ALONE = ("queue", "state", "commit", "hello", "link")
 OTHERS = ("worker", "250", "all")
 
 

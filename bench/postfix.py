@@ -20,9 +20,9 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Self
 
 from bench.cpu import tree_cpu_s
+from bench.program import Program
 from bench.wait import wait_until
 
 __all__ = ["Postfix", "PostfixMissing"]
@@ -89,10 +89,14 @@ class PostfixMissing(Exception):
     """This machine cannot run a private Postfix; the text says what is missing."""
 
 
-class Postfix:
+class Postfix(Program):
     """One instance and its directory, gone after `close`."""
 
-    def __init__(self, via: str, *, stock: bool = False) -> None:
+    def __init__(self, via: str, *, stock: bool = False, main: str = "") -> None:
+        """`via` is the next hop; `main` are more lines for main.cf, in which {directory} is the instance's own.
+
+        Raises PostfixMissing.
+        """
         if not POSTFIX.exists():
             raise PostfixMissing("there is no Postfix on this machine: apt-get install postfix")
         if os.geteuid() != 0:
@@ -103,24 +107,14 @@ class Postfix:
         # Its daemons run as another user and must reach their queue.
         self.directory.chmod(0o755)
         self._config = self.directory / "etc"
-        self._pid = 0
+        self.pid = 0
+        """Of its master, 0 while it does not run."""
         for name in ("etc", "spool", "lib"):
             (self.directory / name).mkdir()
         shutil.chown(self.directory / "lib", "postfix")
-        main = MAIN.format(directory=self.directory, via=via) + ("" if stock else TUNED)
-        (self._config / "main.cf").write_text(main, encoding="utf-8")
+        lines = (MAIN + main).format(directory=self.directory, via=via) + ("" if stock else TUNED)
+        (self._config / "main.cf").write_text(lines, encoding="utf-8")
         (self._config / "master.cf").write_text(MASTER.format(port=self.address[1]), encoding="utf-8")
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def start(self) -> None:
         """Start and wait until it greets. Raises RuntimeError with its own words, or TimeoutError."""
@@ -131,7 +125,7 @@ class Postfix:
             raise RuntimeError(f"postfix start ended with {done.returncode}: {done.stderr}{self.log()}")
         pid_file = self.directory / "spool" / "pid" / "master.pid"
         wait_until(lambda: pid_file.exists() and bool(pid_file.read_text().strip()), "Postfix's master", READY_S)
-        self._pid = int(pid_file.read_text())
+        self.pid = int(pid_file.read_text())
         wait_until(self._greets, "a greeting from Postfix", READY_S)
 
     def _greets(self) -> bool:
@@ -143,12 +137,12 @@ class Postfix:
 
     def close(self) -> None:
         """Stop every process of the instance and delete its directory."""
-        if self._pid:
+        if self.pid:
             # On SIGTERM Postfix's master ends its whole process group, which it leads.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGTERM)
-            wait_until(lambda: not Path(f"/proc/{self._pid}").exists(), "the end of Postfix", STOP_S)
-            self._pid = 0
+                os.kill(self.pid, signal.SIGTERM)
+            wait_until(lambda: not Path(f"/proc/{self.pid}").exists(), "the end of Postfix", STOP_S)
+            self.pid = 0
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def log(self) -> str:
@@ -158,7 +152,7 @@ class Postfix:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the instance so far, postlogd left out."""
-        return tree_cpu_s(self._pid, without="postlogd")
+        return tree_cpu_s(self.pid, without="postlogd")
 
     def n_queued(self) -> int:
         """Return the number of messages in its queue."""

@@ -1,11 +1,14 @@
 """The headline figure: CPU microseconds a message of the whole server, smtp-source in, smtp-sink out.
 
-    python -m bench.relay [-m 20000] [-s 50] [-l 4096] [--runs 5] [--workers 2] [--reconnect] [--postfix] [--json]
+    python -m bench.relay [-m 20000] [-s 50] [-l 4096] [--runs 5] [--workers 2] [--reconnect] [--postfix] [--mx]
+        [--limits] [--json]
 
 CPU is the growth of user and system time of the master and all its children, dead ones included, from before the first
 connection until the sink has every message and the queue is empty. The rate runs from the start of smtp-source until
 the sink has every message. A short run beforehand warms everything up. With --postfix a private Postfix takes turns
 with Posthaste, both fresh in directories of one file system; give TMPDIR to choose which.
+With --mx a second Posthaste takes turns, which finds the sink by MX in a private nsd instead of by a route; with
+--limits one that counts all that `[limits.client]` can count, of which nothing is ever refused.
 Source and sink share the machine with the server; their CPU is in no figure but the rate. They come with Postfix:
 `apt-get install postfix`.
 """
@@ -26,6 +29,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from bench.nameserver import Nameserver, NsdMissing
 from bench.postfix import Postfix, PostfixMissing
 from bench.server import Server, StartFailed
 from bench.wait import wait_until
@@ -34,6 +38,7 @@ __all__ = ["CountingSink", "Load", "Run", "Summary", "Target", "measure"]
 
 RUN_S = 600.0
 WARM_UP = 2000
+RATES = ("connections", "messages", "recipients", "errors")
 _COUNT = re.compile(rb"mesg=(\d+)")
 
 
@@ -167,8 +172,19 @@ def run_all(options: argparse.Namespace) -> dict[str, object]:
         targets: dict[str, Target] = {}
         if options.postfix:
             targets["postfix"] = stack.enter_context(Postfix(sink.via))
-        config = {"workers": {"count": options.workers}, "route": [{"match": "*", "via": sink.via}]}
-        targets["posthaste"] = stack.enter_context(Server(config))
+        workers = {"count": options.workers}
+        route = [{"match": "*", "via": sink.via}]
+        targets["posthaste"] = stack.enter_context(Server({"workers": workers, "route": route}))
+        if options.mx:
+            nameserver = stack.enter_context(Nameserver({"sink.test": "@ MX 10 mx\nmx A 127.0.0.1"}))
+            dns = {"nameservers": [nameserver.address]}
+            by_mx = {"workers": workers, "dns": dns, "deliver": {"port": sink.port}}
+            targets["posthaste by MX"] = stack.enter_context(Server(by_mx))
+        if options.limits:
+            client = {f"{kind}_per_minute": 100_000_000 for kind in RATES} | {"connections": 10_000}
+            limits = {"client": {**client, "exempt_relay": False}}
+            config = {"workers": workers, "route": route, "limits": limits}
+            targets["posthaste, limits"] = stack.enter_context(Server(config))
         for target in targets.values():
             measure(target, sink, warm_up)
         for number in range(options.runs):
@@ -182,9 +198,13 @@ def run_all(options: argparse.Namespace) -> dict[str, object]:
     for name, figures in runs.items():
         cpu_us, rate = Summary.of([run.cpu_us for run in figures]), Summary.of([run.rate for run in figures])
         result[name] = {"cpu_us": cpu_us, "rate": rate}
+    ours = median(run.cpu_us for run in runs["posthaste"])
     if options.postfix:
-        ours, theirs = (median(run.cpu_us for run in runs[name]) for name in ("posthaste", "postfix"))
-        result["ratio"] = round(theirs / ours, 2)
+        result["ratio"] = round(median(run.cpu_us for run in runs["postfix"]) / ours, 2)
+    if options.mx:
+        result["mx_ratio"] = round(median(run.cpu_us for run in runs["posthaste by MX"]) / ours, 3)
+    if options.limits:
+        result["limits_ratio"] = round(median(run.cpu_us for run in runs["posthaste, limits"]) / ours, 3)
     return result
 
 
@@ -198,24 +218,30 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2, help="workers of Posthaste (2)")
     parser.add_argument("--reconnect", action="store_true", help="a new connection for each message")
     parser.add_argument("--postfix", action="store_true", help="measure a private Postfix in turn (root only)")
+    parser.add_argument("--mx", action="store_true", help="measure routing by MX in turn with a route")
+    parser.add_argument("--limits", action="store_true", help="measure with all client limits in turn")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args()
     try:
         result = run_all(options)
-    except (PostfixMissing, StartFailed, RuntimeError, TimeoutError) as error:
+    except (PostfixMissing, NsdMissing, StartFailed, RuntimeError, TimeoutError) as error:
         print(f"bench.relay: {error}", file=sys.stderr)
         return 1
     if options.json:
         print(json.dumps(msgspec.to_builtins(result)))
         return 0
-    for name in ("posthaste", "postfix"):
+    for name in ("posthaste", "posthaste by MX", "posthaste, limits", "postfix"):
         if name in result:
             figures = msgspec.to_builtins(result[name])
             for key, unit in (("cpu_us", "us CPU a message"), ("rate", "messages/s")):
                 row = figures[key]
-                print(f"{name:10}{row['median']:10.1f} {unit:18} ({row['min']:.1f} to {row['max']:.1f})")
+                print(f"{name:18}{row['median']:10.1f} {unit:18} ({row['min']:.1f} to {row['max']:.1f})")
     if "ratio" in result:
-        print(f"ratio     {result['ratio']:10} times less CPU than Postfix")
+        print(f"ratio             {result['ratio']:10} times less CPU than Postfix")
+    if "mx_ratio" in result:
+        print(f"ratio             {result['mx_ratio']:10} times the CPU of a route")
+    if "limits_ratio" in result:
+        print(f"ratio             {result['limits_ratio']:10} times the CPU without client limits")
     return 0
 
 

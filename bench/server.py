@@ -15,11 +15,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from bench.cpu import children_of, title_of, tree_cpu_s
+from bench.program import Program
 from bench.tomltext import to_toml
 from bench.wait import wait_until
 
@@ -36,10 +37,13 @@ class StartFailed(Exception):
     """The server did not become ready; the text ends with what it wrote to stderr."""
 
 
-class Server:
+class Server(Program):
     """One server and its directory. May be stopped and started again; the directory lives until `close`."""
 
-    def __init__(self, config: Mapping[str, object]) -> None:
+    def __init__(self, config: Mapping[str, object], before: Sequence[str] = (), **environ: str) -> None:
+        """`before` are words in front of `mta serve`, which exec what follows; `environ` comes on top of ours."""
+        self.before = before
+        self._environ = environ
         self.directory = Path(tempfile.mkdtemp(prefix="posthaste-"))
         self.data_dir = self.directory / "data"
         self.config_file = self.directory / "mta.toml"
@@ -47,17 +51,6 @@ class Server:
         self._stderr_file = self.directory / "stderr"
         self._process: subprocess.Popen[bytes] | None = None
         self.configure(config)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def configure(self, config: Mapping[str, object]) -> None:
         """Write the configuration file; a running server is not told."""
@@ -75,7 +68,8 @@ class Server:
         with self._stderr_file.open("wb") as stderr:
             # A session of its own: whatever happens to the master, `close` can end the whole group.
             self._process = process = subprocess.Popen(
-                [MTA, "serve", "-c", self.config_file],
+                [*self.before, MTA, "serve", "-c", self.config_file],
+                env={**os.environ, **self._environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,

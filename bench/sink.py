@@ -4,34 +4,25 @@
 
 prints `sink: ready ADDRESS:PORT`, keeps each message as D/0000001.eml with its envelope beside it (.json), and runs
 until SIGINT or SIGTERM. In Python, `Sink` starts the same as a child, asks it what came, and tells it how to behave.
-The two talk over a Unix stream socket: u32 length, big endian, and a msgpack array [word, argument] or an answer.
 smtp-sink is faster, but drops every CR: it serves for load, never for proof.
 """
 
 import argparse
 import asyncio
-import contextlib
 import signal
-import socket
-import struct
-import subprocess
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import msgspec
 import uvloop
 
+from bench.child import Child, obey
 from bench.sinkserver import EXTENSIONS, Message, Rule, SinkServer
 from bench.wait import wait_until
 
 __all__ = ["EXTENSIONS", "Message", "Rule", "Sink"]
-
-ANSWER_S = 60.0
-ROOT = Path(__file__).resolve().parent.parent
-_length = struct.Struct(">I")
-T = TypeVar("T")
 
 
 class Sink:
@@ -40,13 +31,9 @@ class Sink:
     def __init__(
         self, *, host: str = "127.0.0.1", port: int = 0, extensions: Sequence[str] = EXTENSIONS, directory: str = ""
     ) -> None:
-        ours, theirs = socket.socketpair()
-        argv = ["--host", host, "--port", str(port), "--directory", directory, "--control", str(theirs.fileno())]
-        command = [sys.executable, "-m", "bench.sink", *argv, "--extensions", ",".join(extensions)]
-        with theirs:
-            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
-        ours.settimeout(ANSWER_S)
-        self._socket = ours
+        argv = ["--host", host, "--port", str(port), "--directory", directory, "--extensions", ",".join(extensions)]
+        self._child = Child("bench.sink", argv)
+        self._ask = self._child.ask
         self.host = host
         try:
             self.port = self.up()
@@ -62,12 +49,7 @@ class Sink:
 
     def close(self) -> None:
         """End the child: it goes by itself when its end of the socket closes."""
-        self._socket.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.close()
 
     @property
     def via(self) -> str:
@@ -126,32 +108,6 @@ class Sink:
         """Wait until `n_messages` were kept. Raises TimeoutError."""
         wait_until(lambda: self.count() >= n_messages, f"{n_messages} messages at the sink", timeout_s)
 
-    def _ask(self, word: str, kind: type[T], argument: object = None) -> T:
-        asked = msgspec.msgpack.encode((word, argument))
-        self._socket.sendall(_length.pack(len(asked)) + asked)
-        (n_octets,) = _length.unpack(self._read(4))
-        return msgspec.msgpack.decode(self._read(n_octets), type=kind)
-
-    def _read(self, n_octets: int) -> bytes:
-        got = bytearray()
-        while len(got) < n_octets:
-            piece = self._socket.recv(n_octets - len(got))
-            if not piece:
-                raise ConnectionError("the sink process ended")
-            got += piece
-        return bytes(got)
-
-
-async def _obey(server: SinkServer, control: socket.socket) -> None:
-    """Answer the parent until it hangs up."""
-    reader, writer = await asyncio.open_unix_connection(sock=control)
-    while True:
-        (n_octets,) = _length.unpack(await reader.readexactly(4))
-        word, argument = msgspec.msgpack.decode(await reader.readexactly(n_octets))
-        answer = msgspec.msgpack.encode(await _do(server, word, argument))
-        writer.write(_length.pack(len(answer)) + answer)
-        await writer.drain()
-
 
 async def _do(server: SinkServer, word: str, argument: object) -> object:
     match word:
@@ -195,8 +151,7 @@ async def _run(options: argparse.Namespace) -> None:
     extensions = [name for name in options.extensions.split(",") if name]
     server = SinkServer(options.host, options.port, extensions, directory)
     if options.control >= 0:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await _obey(server, socket.socket(fileno=options.control))
+        await obey(options.control, partial(_do, server))
     else:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

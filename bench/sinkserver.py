@@ -24,6 +24,8 @@ Stage = Literal["connect", "ehlo", "mail", "rcpt", "data", "message"]
 EXTENSIONS = ("PIPELINING", "SIZE 104857600", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 # Far more than any message here: one line may be as long as a message.
 LINE_OCTETS = 1 << 28
+# How long the other side may take to hang up after 421.
+LINGER_S = 5.0
 PARAMETER_NEEDS = {"SIZE": "SIZE", "BODY": "8BITMIME", "SMTPUTF8": "SMTPUTF8"}
 
 
@@ -35,7 +37,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """An address, or "@domain"; "" fits all. It is held against the sender at mail, the recipient at rcpt, and every
     recipient of the transaction at data and message."""
     reply: str = ""
-    """What to answer, such as "451 4.2.0 Later"; "" is the usual answer."""
+    """What to answer, such as "451 4.2.0 Later"; "" is the usual answer. 421 ends the connection. RFC 5321 s3.8."""
     delay_s: float = 0.0
     """Wait this long first; a change of the rules ends the wait."""
     drop: bool = False
@@ -65,26 +67,51 @@ class Dropped(Exception):
     """A rule wants this connection closed."""
 
 
+class Over(Exception):
+    """The other side was told that this connection ends."""
+
+
 class Session:
-    """The dialogue over one connection."""
+    """The dialogue over one connection. `sender` is who the transaction is from; `n_kept` messages had their 250."""
 
     def __init__(
         self, server: "SinkServer", number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        self.number = number
+        self.sender: str | None = None
+        self.n_kept = 0
         self._server = server
-        self._number = number
         self._reader = reader
         self._writer = writer
         self._helo = ""
         self._forget()
 
+    @property
+    def host(self) -> str:
+        """The address that it came to."""
+        return str(self._writer.get_extra_info("sockname")[0])
+
+    async def wait_gone(self) -> None:
+        """Wait until the other side hangs up; what it says meanwhile is lost."""
+        while await self._reader.read(65_536):
+            pass
+
     def _forget(self) -> None:
-        self._sender: str | None = None
+        self.sender = None
         self._params = ""
         self._recipients: list[str] = []
 
     async def run(self) -> None:
         """Talk until one side ends it."""
+        try:
+            await self._talk()
+        except Over:
+            # Closed with octets unread, a connection is reset, and the last reply may be lost on its way.
+            self._writer.write_eof()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.wait_gone(), LINGER_S)
+
+    async def _talk(self) -> None:
         if not await self._answer("connect", [], "220 sink.example.test ESMTP"):
             return
         while True:
@@ -123,17 +150,20 @@ class Session:
     def _say(self, reply: str) -> None:
         code, *lines = reply[:3], *reply[4:].split("\n")
         rows = [f"{code}-{line}\r\n" for line in lines[:-1]] + [f"{code} {lines[-1]}\r\n"]
-        self._writer.write("".join(rows).encode())
+        # Octets that are no UTF-8 stand in a reply as surrogates.
+        self._writer.write("".join(rows).encode(errors="surrogateescape"))
 
     async def _answer(self, stage: Stage, addresses: Sequence[str], usual: str) -> bool:
-        """Answer as the rules say; True when the answer is the usual one or another 2xx or 3xx."""
-        reply = await self._server.decide(stage, addresses) or usual
+        """Answer as the rules say; True when the answer is the usual one or another 2xx or 3xx. Raises Over."""
+        reply = await self._server.decide(stage, self, addresses) or usual
         self._say(reply)
+        if reply.startswith("421"):
+            raise Over
         return reply[0] in "23"
 
     async def _mail(self, rest: str) -> None:
         address, params = _path(rest, "FROM:")
-        if address is None or self._sender is not None:
+        if address is None or self.sender is not None:
             self._say("501 5.5.4 MAIL FROM:<address>, once")
             return
         offered = {name.split()[0] for name in self._server.extensions}
@@ -142,11 +172,11 @@ class Session:
                 self._say(f"555 5.5.4 {name} was not offered")
                 return
         if await self._answer("mail", [address], "250 2.1.0 Ok"):
-            self._sender, self._params = address, params
+            self.sender, self._params = address, params
 
     async def _rcpt(self, rest: str) -> None:
         address, _ = _path(rest, "TO:")
-        if address is None or self._sender is None:
+        if address is None or self.sender is None:
             self._say("503 5.5.1 RCPT TO:<address> after MAIL")
         elif 0 < self._server.most_recipients <= len(self._recipients):
             self._say("452 4.5.3 Too many recipients")
@@ -154,7 +184,7 @@ class Session:
             self._recipients.append(address)
 
     async def _data(self) -> None:
-        if self._sender is None or not self._recipients:
+        if self.sender is None or not self._recipients:
             self._say("554 5.5.1 No valid recipients")
             return
         if not await self._answer("data", self._recipients, "354 Go on"):
@@ -167,8 +197,9 @@ class Session:
         if victim:
             os.kill(victim, signal.SIGSTOP)
         if await self._answer("message", self._recipients, "250 2.0.0 Ok: sunk"):
-            sunk = Message(self._number, self._helo, self._sender, self._params, self._recipients, b"".join(lines))
+            sunk = Message(self.number, self._helo, self.sender, self._params, self._recipients, b"".join(lines))
             self._server.keep(sunk)
+            self.n_kept += 1
         if victim:
             await self._writer.drain()
             os.kill(victim, signal.SIGKILL)
@@ -215,9 +246,10 @@ class SinkServer:
     async def up(self) -> int:
         """Listen (again, on the same port); return the port."""
         if self._server is None:
-            sock = socket.create_server(self._where, backlog=1024)
+            family = socket.AF_INET6 if ":" in self._where[0] else socket.AF_INET
+            sock = socket.create_server(self._where, family=family, backlog=1024)
             self._where = (self._where[0], sock.getsockname()[1])
-            self._server = await asyncio.start_server(self._serve, sock=sock, limit=LINE_OCTETS)
+            self._server = await asyncio.start_server(self.serve, sock=sock, limit=LINE_OCTETS)
         return self._where[1]
 
     async def down(self) -> None:
@@ -244,7 +276,7 @@ class SinkServer:
                 return rule.kills
         return ()
 
-    async def decide(self, stage: Stage, addresses: Sequence[str]) -> str:
+    async def decide(self, stage: Stage, session: Session, addresses: Sequence[str]) -> str:
         """Return the reply that the rules want here, "" for the usual one. Raises Dropped."""
         for number, rule in enumerate(self._rules):
             is_spent = rule.times and self._used[number] >= rule.times
@@ -270,7 +302,8 @@ class SinkServer:
         envelope = {key: value for key, value in msgspec.structs.asdict(message).items() if key != "content"}
         stem.with_suffix(".json").write_bytes(msgspec.json.encode(envelope))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Have the dialogue over a new connection."""
         if self.limit and self.n_open >= self.limit:
             self.n_refused += 1
             writer.write(b"421 4.7.0 Too many connections from you\r\n")

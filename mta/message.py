@@ -14,6 +14,7 @@ import msgspec
 __all__ = [
     "DIAGNOSTIC_OCTETS",
     "LOCAL_SITE",
+    "LOST_SITE",
     "REASON_OCTETS",
     "Address",
     "Hosts",
@@ -21,6 +22,8 @@ __all__ = [
     "Outcome",
     "QueueName",
     "Status",
+    "cut",
+    "lost_site",
     "now_ms",
 ]
 
@@ -31,6 +34,9 @@ Hosts = tuple[tuple[str, int], ...]
 
 LOCAL_SITE = "local"
 """The name of the site where mail goes that ends here."""
+
+LOST_SITE = "unresolved:"
+"""What the names of sites begin with of which the name service knows nothing at the moment: see `lost_site`."""
 
 # INTERFACES: diagnostics are cut at 1,000 octets of UTF-8, addresses never. A row has to hold what is left.
 DIAGNOSTIC_OCTETS = 1000
@@ -67,7 +73,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     told 451 took the message back.
 
     `code` and `enhanced` are the peer's or ours; `reason` is our sentence, `diagnostic` the peer's own words
-    (text, unescaped, at most 1,000 octets in UTF-8), `remote_mta` the name and address of the peer.
+    (text, unescaped, at most 1,000 octets in UTF-8), `remote_mta` the name and address of the peer. Without a peer the
+    diagnostic is for the operator alone: no sender is told of it.
     """
 
     status: Status
@@ -78,9 +85,21 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
     diagnostic: str
 
 
+def cut(text: str, octets: int = DIAGNOSTIC_OCTETS) -> str:
+    """Return `text`, cut so that it takes at most `octets` in UTF-8, never inside a character."""
+    if len(text) * 4 <= octets:
+        return text
+    return text.encode("utf-8", "replace")[:octets].decode("utf-8", "ignore")
+
+
 def now_ms() -> int:
     """Return the wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def lost_site(domain: str, route: str) -> str:
+    """Return the name of the site where mail waits while nobody knows where its domain, or its next hop, is."""
+    return f"{LOST_SITE}{domain} {route}" if route else f"{LOST_SITE}{domain}"
 
 
 class IdMaker:

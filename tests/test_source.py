@@ -19,6 +19,7 @@ RANKS = (
     {"master"},
     {"worker", "queue"},
     {"accept", "deliver"},
+    {"state"},
     {"policy", "link"},
     {"store", "dns", "smtp", "report"},
     {"child", "linkpath"},

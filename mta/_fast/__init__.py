@@ -1,4 +1,4 @@
-"""Compiled scanners: bytes in, integers or bytes out. No policy, no sockets, no other room."""
+"""Compiled scanners: bytes in, integers or bytes out; and `become`, which Python has not. No policy, no other room."""
 
 from mta._fast.command import BAD_LINE, UNKNOWN, VERBS, split_command
 from mta._fast.data import VECTOR_PATHS, DotReader, DotStuffer, normalize
@@ -6,6 +6,7 @@ from mta._fast.frames import FrameReader
 from mta._fast.headers import count_received, has_8bit_header
 from mta._fast.lines import find_line
 from mta._fast.replies import ReplyReader
+from mta._fast.rights import become
 
 __all__ = [
     "BAD_LINE",
@@ -16,6 +17,7 @@ __all__ = [
     "DotStuffer",
     "FrameReader",
     "ReplyReader",
+    "become",
     "count_received",
     "find_line",
     "has_8bit_header",

@@ -10,6 +10,8 @@ class ReplyReader:
 
     broken: bool
     """The peer broke the protocol; feed() returns nothing more."""
+    inside: bool
+    """A reply has begun and is not complete."""
 
     def feed(self, data: bytes, /) -> list[tuple[int, bytes]]:
         """Return the replies that became complete, oldest first, as (code, text).

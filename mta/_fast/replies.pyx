@@ -58,13 +58,14 @@ cdef bytes join_texts(const unsigned char* octets, Py_ssize_t at, Py_ssize_t end
 @cython.final
 cdef class ReplyReader:
     cdef readonly bint broken
+    cdef readonly bint inside
     cdef bytes _held  # what came of an unfinished reply
     cdef Py_ssize_t _line_at  # in it, where its last line begins
     cdef int _code
     cdef int _n_lines
 
     def __init__(self):
-        self.broken = False
+        self.broken = self.inside = False
         self._held = b""
         self._line_at = 0
         self._code = 0
@@ -86,6 +87,7 @@ cdef class ReplyReader:
         else:
             self._held = data[begin:]
             self._line_at -= begin
+        self.inside = PyBytes_GET_SIZE(self._held) > 0
         return replies
 
     cdef Py_ssize_t _read(self, bytes data, Py_ssize_t at, list replies) except -1:

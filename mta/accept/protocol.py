@@ -3,23 +3,29 @@
 Rule: one write a network read. 250 for a message leaves only from `stored`, which the link calls once the queue process
 has said that the message is committed.
 
-A connection is its own waiter on the link: it has at most one message there, for the session waits for its answer.
+A connection is its own waiter on the link: it has at most one message there, for the session waits for its answer. It
+is its own asker on the link to the state process, too: its greeting waits for the answer, and a MAIL, a RCPT or a
+reply to an error where the client's network has used up its credit. What the client sends meanwhile is not looked at.
 """
 
 import asyncio
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from mta.accept.envelope import Origin
+from mta.accept.intake import Intake
+from mta.accept.progress import Progress
+from mta.accept.record import Record
 from mta.accept.shared import Shared
-from mta.accept.stream import Stream
-from mta.link import PUT_OCTETS
 from mta.message import now_ms
 from mta.reply import REPLY_250_OK, REPLY_452_STORAGE, Reply
-from mta.report import ConnectionClosed, Fault, Rejected, cut
+from mta.report import Fault, cut
 from mta.report import encode as encode_event
 from mta.smtp import (
     REPLY_354_GO_AHEAD,
+    REPLY_421_TIMEOUT,
     Chunk,
     Data,
     Hello,
@@ -31,15 +37,21 @@ from mta.smtp import (
     Refused,
     Session,
 )
+from mta.state import ERRORS, MESSAGES, RECIPIENTS
 
 __all__ = ["SmtpProtocol"]
 
-REPLY_421_TOO_MANY = Reply(421, "4.3.2", "Too many connections, try again later")
+REPLY_421_IDLE = Reply(421, "4.3.2", "Very busy, idle connections are closed")
 REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
 # While an answer is awaited the client may send on; past this much we stop reading and TCP holds it back.
 BUFFER_OCTETS = 65_536
 # How long a client may take to read the last reply.
 LINGER_S = 10.0
+# A client that has sent a message and is silent for so long does not send the next at once: its session ends when this
+# worker leaves, or when others want its place.
+IDLE_S = 2.0
+# How long a client may take to see that we have ended the session.
+LEAVE_S = 1.0
 
 
 class SmtpProtocol(asyncio.Protocol):
@@ -51,42 +63,47 @@ class SmtpProtocol(asyncio.Protocol):
         self._all = all_of_them
         self._listener = listener
         self._tenant = tenant
-        self._trusted = False
-        self._chunks: list[bytes] = []
-        self._n_octets = 0
-        self._void: Reply | None = None
-        self._stream: Stream | None = None
+        self._intake = Intake(shared)
         self._id = b""
         self._is_held = False
         self._is_reading = True
         self._is_choked = False
         self._has_all = False
         self._ending = ""
-        self.touched_at = self._began_at = shared.time()
+        self._n_errors = 0
+        # What is done with the answer to what was asked of the state process.
+        self._then: Callable[[Reply | None], None] | None = None
+        self._is_leaving = False
+        self.touched_at = shared.time()
         self.session = Session(shared.hostname, shared.limits, shared.max_octets)
+        self._progress = Progress(self.session, self.touched_at)
         self.transport: asyncio.Transport | None = None
 
     # What the transport tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, or turn away who is too many."""
+        """Ask whether the client may come in."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self._origin = Origin(peer[0] if peer else "0.0.0.0", self._listener, self._tenant)
-        self._trusted = self._shared.policy.trusts(self._origin.client)
+        shared, origin = self._shared, Origin(peer[0] if peer else "0.0.0.0", self._listener, self._tenant)
+        self._origin = origin
+        self._record = Record(shared, origin, self.session)
+        self._trusted = shared.policy.trusts(origin.client)
         self._all.add(self)
-        if len(self._all) <= self._shared.most_connections:
-            self.session.greet()
+        self._visit = shared.visit(origin.client, self._listener, self, is_trusted=self._trusted)
+        if self._visit.is_in:
+            self._work(partial(self._greet, None))
         else:
-            self.session.greet(REPLY_421_TOO_MANY)
-            self._reject("connect", REPLY_421_TOO_MANY, "")
-        self._work()
+            self._wait(self._greet)
 
     def data_received(self, data: bytes) -> None:
         """Work on one network read."""
-        self.touched_at = self._shared.time()
+        if not self._ending:
+            self.touched_at = self._shared.time()
         self.session.receive(data)
         self._work()
+        if self._shared.is_stressed:
+            self._progress.note(len(data), self._shared.time())
         self._read_on(True)
 
     def eof_received(self) -> bool:
@@ -97,26 +114,10 @@ class SmtpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how it ended."""
         self.transport = None
-        self._drop_body()
+        self._intake.drop()
         self._all.discard(self)
-        session = self.session
-        lasted_s = self._shared.time() - self._began_at
-        self._shared.note(
-            encode_event(
-                ConnectionClosed(
-                    now_ms(),
-                    b"",
-                    self._tenant,
-                    self._origin.client,
-                    session.helo,
-                    self._listener,
-                    session.n_messages,
-                    session.n_errors,
-                    round(lasted_s, 3),
-                    self._ending or "lost",
-                )
-            )
-        )
+        self._visit.leave()
+        self._record.closed(self._ending or "lost")
 
     def pause_writing(self) -> None:
         """The client does not read its replies: it gets no more of them to make."""
@@ -135,10 +136,20 @@ class SmtpProtocol(asyncio.Protocol):
         if self._ending:
             if now > self.touched_at + LINGER_S and self.transport is not None:
                 self.transport.abort()
-        elif not self._is_waiting and not self._is_held_back and now > self.touched_at + self.session.timeout_s:
-            self.touched_at = now
-            self.session.timeout()
-            self._work()
+        elif not self._is_waiting and not self._intake.is_full:
+            shared, session, silent_s = self._shared, self.session, now - self.touched_at
+            if (now - self._progress.at if shared.is_stressed else silent_s) > session.timeout_s:
+                self._end(REPLY_421_TIMEOUT, "timeout")
+            elif session.n_messages and silent_s > IDLE_S:
+                if shared.parting is not None:
+                    self.shut_down(shared.parting)
+                elif shared.is_stressed and session.sender is None:
+                    self._end(REPLY_421_IDLE, "shutdown")
+
+    def take_limits(self) -> None:
+        """Stress has begun or is over."""
+        self.session.limits = self._shared.limits
+        self._progress.begin(self._shared.time())
 
     def shut_down(self, reply: Reply) -> None:
         """End the session as soon as no transaction is open."""
@@ -150,6 +161,17 @@ class SmtpProtocol(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    # What the state process tells
+
+    def answered(self, refusal: Reply | None) -> None:
+        """What was asked for is granted, or this is what the client shall hear."""
+        then, self._then = self._then, None
+        self._is_held = False
+        self.touched_at = self._shared.time()
+        if then is not None:
+            self._work(partial(then, refusal))
+            self._read_on(True)
+
     # What the link tells
 
     def stored(self) -> None:
@@ -158,19 +180,38 @@ class SmtpProtocol(asyncio.Protocol):
 
     def refused(self, reply: Reply) -> None:
         """It is not."""
-        self._reject("message", reply, "")
+        self._record.reject("message", reply)
         self._answered(reply)
 
     def go_on(self) -> None:
         """There is room for more of a large message."""
-        self.touched_at = self._shared.time()
+        self._come_on()
         self._read_on(True)
 
     # Inside
 
-    @property
-    def _is_held_back(self) -> bool:
-        return self._stream is not None and self._stream.is_full
+    def _wait(self, then: Callable[[Reply | None], None]) -> None:
+        """Do nothing until the state process has answered; `then` gets what refuses, or None."""
+        self._is_held = True
+        self._then = then
+
+    def _greet(self, refusal: Reply | None) -> None:
+        if self._shared.is_stopping:
+            self.session.greet(self._shared.parting)
+            return
+        self.session.greet(refusal)
+        if refusal is not None:
+            self._record.reject("connect", refusal)
+
+    def _end(self, reply: Reply, reason: str) -> None:
+        self.touched_at = self._shared.time()
+        self.session.end(reply, reason)
+        self._work()
+
+    def _come_on(self) -> None:
+        """It was ours to act, and we have: the client's time begins."""
+        self.touched_at = self._shared.time()
+        self._progress.begin(self.touched_at)
 
     @property
     def _is_waiting(self) -> bool:
@@ -178,18 +219,20 @@ class SmtpProtocol(asyncio.Protocol):
 
     def _answered(self, reply: Reply) -> None:
         self._id = b""
-        self._drop_body()
-        self.touched_at = self._shared.time()
+        self._intake.drop()
         if self.transport is not None:
             self.session.answer(reply)
+            self._come_on()
             self._work()
             self._read_on(True)
 
-    def _work(self) -> None:
-        """Pull events until there are no more, then write every reply at once."""
+    def _work(self, first: Callable[[], None] | None = None) -> None:
+        """Do `first`, pull events until there are no more, then write every reply at once."""
         if self._is_held or self.transport is None:
             return
         try:
+            if first is not None:
+                first()
             pause = self._pull()
         except Exception:  # the fence: one session's fault must not end the others'
             detail = cut(traceback.format_exc())
@@ -199,6 +242,8 @@ class SmtpProtocol(asyncio.Protocol):
             self.transport.write(self.session.output() + REPLY_421_FAULT.wire)
             self.transport.close()
             return
+        if self.session.n_errors_ever != self._n_errors and not self._may_err():
+            return
         if pause is Pause.DELAY:
             self._is_held = True
             self._shared.later(self._shared.limits.error_delay_s, self._resume)
@@ -206,8 +251,42 @@ class SmtpProtocol(asyncio.Protocol):
         output = self.session.output()
         if output:
             self.transport.write(output)
-        if self._ending or (self._has_all and not self._is_waiting):
+        if self._ending == "shutdown" and self.transport.can_write_eof():
+            self._leave(self.transport)
+        elif self._ending or (self._has_all and not self._is_waiting):
             self.transport.close()
+
+    def _leave(self, transport: asyncio.Transport) -> None:
+        """Close in order a session that the client did not end: what it is just sending would be answered by a reset,
+        and that would take our 421 from it. So that is read, until it closes, too, or a moment is over."""
+        if not self._is_leaving:
+            self._is_leaving = True
+            transport.write_eof()
+            self._shared.later(LEAVE_S, self.abort)
+            self._read_on(True)
+
+    def _may_err(self) -> bool:
+        """Count new errors of the client; False when its replies have to wait for whether it may make them."""
+        n_errors = self.session.n_errors_ever - self._n_errors
+        if self._is_held:
+            # It waits for something else already: they are counted after that.
+            return True
+        self._n_errors += n_errors
+        if self._ending:
+            self._visit.add(ERRORS, n_errors)
+        elif not self._visit.take(ERRORS, n_errors):
+            self._wait(self._judge_errors)
+            return False
+        return True
+
+    def _judge_errors(self, refusal: Reply | None) -> None:
+        if refusal is None:
+            return
+        if refusal.code == 421 and not self._id:
+            self.session.end(refusal, "errors")
+        elif refusal.code == 421:
+            # A message is on its way to the disk: its 250 is said first.
+            self.session.shutdown(refusal)
 
     def _resume(self) -> None:
         self._is_held = False
@@ -221,9 +300,9 @@ class SmtpProtocol(asyncio.Protocol):
             event = session.next_event()
             kind = type(event)
             if kind is Pause:
-                if self._stream is not None and session.is_spoiled:
+                if self._intake.is_streaming and session.is_spoiled:
                     # It is read to its true end all the same, however long that takes.
-                    self._drop_body()
+                    self._intake.drop()
                     self._read_on(True)
                 return cast(Pause, event)
             if kind is Rcpt:
@@ -235,25 +314,44 @@ class SmtpProtocol(asyncio.Protocol):
             elif kind is Data:
                 self._data()
             elif kind is Chunk:
-                self._chunk(cast(Chunk, event).data)
+                self._intake.add(cast(Chunk, event).data, self)
+                if self._intake.is_streaming:
+                    self._read_on(True)
             elif kind is Message:
                 self._message(cast(Message, event))
             elif kind is Refused:
                 self._refused(cast(Refused, event))
             else:
-                self._ending = cast(Quit, event).reason
+                reason = cast(Quit, event).reason
+                # Turned away because we leave: that is not refused.
+                self._ending = "shutdown" if reason == "refused" and self._shared.parting is not None else reason
 
     def _mail(self, event: Mail) -> None:
-        if self._shared.has_room:
+        parting = self._shared.parting
+        if parting is not None and self.session.n_messages:
+            self.session.answer(parting)
+        elif not self._shared.has_room:
+            self._answer_mail(event, REPLY_452_STORAGE)
+        elif self._visit.take(MESSAGES):
             self.session.answer(REPLY_250_OK)
         else:
-            self._reject("mail", REPLY_452_STORAGE, "", sender=event.sender.text)
-            self.session.answer(REPLY_452_STORAGE)
+            self._wait(partial(self._answer_mail, event))
+
+    def _answer_mail(self, event: Mail, refusal: Reply | None) -> None:
+        if refusal is not None:
+            self._record.reject("mail", refusal, sender=event.sender.text)
+        self.session.answer(refusal or REPLY_250_OK)
 
     def _rcpt(self, event: Rcpt) -> None:
-        verdict = self._shared.policy.rcpt(event.recipient, self._trusted)
+        if self._visit.take(RECIPIENTS):
+            self._answer_rcpt(event, None)
+        else:
+            self._wait(partial(self._answer_rcpt, event))
+
+    def _answer_rcpt(self, event: Rcpt, refusal: Reply | None) -> None:
+        verdict = refusal or self._shared.policy.rcpt(event.recipient, self._trusted)
         if isinstance(verdict, Reply):
-            self._reject("rcpt", verdict, event.recipient.text)
+            self._record.reject("rcpt", verdict, event.recipient.text)
             self.session.answer(verdict)
         else:
             self.session.answer(REPLY_250_OK, verdict)
@@ -261,108 +359,37 @@ class SmtpProtocol(asyncio.Protocol):
     def _refused(self, event: Refused) -> None:
         """The session refused something by itself."""
         if event.stage == "message":
-            self._drop_body()
-        if event.stage == "mail":
-            self._reject(event.stage, event.reply, "", sender=_path(event.argument))
-        elif event.stage == "rcpt":
-            self._reject(event.stage, event.reply, _path(event.argument))
-        else:
-            self._reject(event.stage, event.reply, "", helo=event.argument if event.stage == "helo" else "")
+            self._intake.drop()
+        self._record.refused(event)
 
     def _data(self) -> None:
         if self._shared.has_room:
             self.session.answer(REPLY_354_GO_AHEAD)
         else:
-            self._reject("data", REPLY_452_STORAGE, "")
+            self._record.reject("data", REPLY_452_STORAGE)
             self.session.answer(REPLY_452_STORAGE)
 
-    def _chunk(self, data: bytes) -> None:
-        stream = self._stream
-        if stream is not None:
-            stream.add(data)
-            self._read_on(True)
-        elif self._void is None:
-            self._chunks.append(data)
-            self._n_octets += len(data)
-            if not self._shared.hold(len(data)):
-                # Read on to the end of the message, but keep none of it.
-                self._drop_body()
-                self._void = REPLY_452_STORAGE
-            elif self._n_octets > PUT_OCTETS:
-                first = b"".join(self._chunks)
-                self._drop_body()
-                self._stream = Stream(self._shared, self, first)
-
-    def _drop_body(self) -> None:
-        if self._stream is not None:
-            self._stream.abort()
-            self._stream = None
-        self._shared.release(self._n_octets)
-        self._chunks, self._n_octets, self._void = [], 0, None
-
     def _message(self, event: Message) -> None:
-        shared, session, stream = self._shared, self.session, self._stream
-        if stream is not None:
-            refusal = stream.finish(session, self._origin, event)
-            if refusal is None:
-                self._id = stream.id
-            else:
-                self._refuse(refusal)
-            return
-        void = self._void
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks = []
-        id_ = shared.ids.make()
-        built = void or shared.builder.build(
-            id_, session, self._origin, body, bare=event.bare_line_end, has_8bit=event.has_8bit
-        )
-        if isinstance(built, Reply):
-            self._refuse(built)
+        taken = self._intake.finish(self.session, self._origin, event, self)
+        if isinstance(taken, Reply):
+            self._refuse(taken)
         else:
-            self._id = id_
-            shared.link.put(built[0], built[1], self)
+            self._id = taken
 
     def _refuse(self, reply: Reply) -> None:
         """Answer a message that was read and is not taken."""
-        self._drop_body()
-        self._reject("message", reply, "")
+        self._intake.drop()
+        self._record.reject("message", reply)
         self.session.answer(reply)
 
     def _read_on(self, wanted: bool) -> None:
         transport = self.transport
         # A client that sends on and on without waiting for answers waits here, in its own kernel.
         has_room = self.session.n_buffered <= BUFFER_OCTETS
-        wanted = wanted and has_room and not self._is_choked and not self._is_held_back
+        wanted = wanted and has_room and not self._is_choked and not self._intake.is_full
         if transport is not None and wanted != self._is_reading and not transport.is_closing():
             self._is_reading = wanted
             if wanted:
                 transport.resume_reading()
             else:
                 transport.pause_reading()
-
-    def _reject(self, stage: str, reply: Reply, recipient: str, *, sender: str = "", helo: str = "") -> None:
-        """Tell that something was refused; `sender` and `helo` where they are what was."""
-        accepted = self.session.sender
-        self._shared.note(
-            encode_event(
-                Rejected(
-                    now_ms(),
-                    b"",
-                    self._tenant,
-                    self._origin.client,
-                    helo or self.session.helo,
-                    stage,
-                    accepted.text if accepted is not None else sender,
-                    recipient,
-                    reply.code,
-                    reply.enhanced,
-                    reply.text,
-                )
-            )
-        )
-
-
-def _path(argument: str) -> str:
-    """Return what stands between the angle brackets of a MAIL or RCPT argument that was refused, or all of it."""
-    path = argument.partition(":")[2].strip() or argument
-    return path.partition(">")[0].removeprefix("<")

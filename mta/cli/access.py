@@ -41,6 +41,11 @@ def opened(settings: Config) -> Iterator[Reader]:
     except FileNotFoundError as problem:
         raise StartError(str(problem)) from problem
     except READ_ERRORS as problem:
+        # Readers, too, write into LMDB's lock file.
+        lock = os.path.join(settings.data_dir, "queue", "lock.mdb")
+        if not os.access(lock, os.R_OK | os.W_OK):
+            who = settings.process.user or "the user that the server runs as"
+            raise StartError(f"{lock}: permission denied: run this as root or {who}") from problem
         raise _unreadable(settings, problem) from problem
     try:
         yield reader
@@ -60,15 +65,18 @@ def _unreadable(settings: Config, problem: Exception) -> StartError:
 
 @contextlib.contextmanager
 def stopped(settings: Config) -> Iterator[None]:
-    """Hold the data_dir's lock, as a server does: none can start within the `with`. Raises StartError, inside it too,
-    for whatever the store says or the file system refuses."""
+    """Hold the data_dir's lock, as a server does: none can start within the `with`, in which root has the rights of
+    `process.user`. Raises StartError, inside it too, for whatever the store says or the file system refuses."""
     if not Path(settings.data_dir, "queue", "data.mdb").exists():
         raise StartError(f"{settings.data_dir}: there is no queue yet")
-    lock = Lock(settings.data_dir, find_user(settings.process.user))
+    user = find_user(settings.process.user)
+    lock = Lock.open(settings.data_dir, user)
     try:
         if not lock.take():
             raise StartError(f"a server is running on data_dir {settings.data_dir}: stop it first")
-        yield
+        # What root makes in the user's folders the server could not use, and a link there would lead root astray.
+        with user.acting():
+            yield
     except (StoreError, StorageFull, OSError) as problem:
         raise StartError(f"the queue in {settings.data_dir}: {problem}") from problem
     except READ_ERRORS as problem:

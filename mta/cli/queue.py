@@ -21,6 +21,7 @@ from mta.cli.tables import print_count, print_message, print_messages
 from mta.cli.verify import verify_queue
 from mta.config import load
 from mta.errors import StartError
+from mta.report import escape_json
 from mta.store import Queued, Reader
 
 __all__ = ["queue_app"]
@@ -114,4 +115,4 @@ def write_content(reader: Reader, queued: Queued) -> None:
 
 
 def _print_json(row: dict[str, Any]) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(row) + b"\n")
+    sys.stdout.buffer.write(escape_json(msgspec.json.encode(row)) + b"\n")

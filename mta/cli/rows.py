@@ -7,8 +7,9 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from mta.errors import StartError
+from mta.message import Outcome
 from mta.report import rfc3339
-from mta.store import NEVER_MS, PartRow, Queued, Reader, RecipientRow
+from mta.store import NEVER_MS, PartRow, Queued, QueuedPart, Reader, RecipientRow
 
 __all__ = ["STATES", "count", "message_row", "messages", "recipient_rows", "tell_damage"]
 
@@ -41,7 +42,7 @@ def message_row(queued: Queued, active: Container[bytes]) -> dict[str, Any]:
     message = queued.message
     parts = [part.part for part in queued.parts]
     states = {_state(part.part, part.name, active) for part in queued.parts}
-    recipients = [row for part in queued.parts for _, row in part.recipients]
+    lasts = [_last_of(part, row) for part in queued.parts for _, row in part.recipients]
     return {
         "id": queued.id.hex(),
         "state": next((state for state in STATES if state in states), ""),
@@ -53,10 +54,10 @@ def message_row(queued: Queued, active: Container[bytes]) -> dict[str, Any]:
         "campaign": message.campaign,
         "domains": sorted({part.queue.name.domain for part in queued.parts}),
         "n_recipients": message.n_recipients,
-        "n_open": len(recipients),
+        "n_open": len(lasts),
         "attempts": max((part.attempt for part in parts), default=0),
         "next_at": _next_at(min((min(part.due, _end(part)) for part in parts), default=0)),
-        "last": _last(max(recipients, key=lambda row: row.last_at, default=None)),
+        "last": max(lasts, key=lambda last: str(last["at"]), default=_last(None, 0)),
     }
 
 
@@ -70,7 +71,7 @@ def recipient_rows(queued: Queued, active: Container[bytes]) -> list[dict[str, A
             "state": _state(part.part, part.name, active),
             "attempts": part.part.attempt,
             "next_at": _next_at(min(part.part.due, _end(part.part))),
-            "last": _last(row),
+            "last": _last_of(part, row),
         }
         for part in queued.parts
         for number, row in part.recipients
@@ -111,9 +112,15 @@ def _state(part: PartRow, name: bytes, active: Container[bytes]) -> str:
     return "deferred" if part.attempt else "waiting"
 
 
-def _last(row: RecipientRow | None) -> dict[str, Any]:
-    outcome = row.last if row is not None else None
-    if row is None or outcome is None:
+def _last_of(part: QueuedPart, row: RecipientRow) -> dict[str, Any]:
+    """Return what became of a recipient last; of one that was never tried, what is wrong with the way there."""
+    if row.last is None and part.path is not None:
+        return _last(part.path.failure, part.path.written_at)
+    return _last(row.last, row.last_at)
+
+
+def _last(outcome: Outcome | None, at: int) -> dict[str, Any]:
+    if outcome is None:
         return dict.fromkeys(("status", "enhanced", "reason", "remote_mta", "diagnostic", "at"), "") | {"code": 0}
     return {
         "status": outcome.status,
@@ -122,5 +129,5 @@ def _last(row: RecipientRow | None) -> dict[str, Any]:
         "reason": outcome.reason,
         "remote_mta": outcome.remote_mta,
         "diagnostic": outcome.diagnostic,
-        "at": rfc3339(row.last_at),
+        "at": rfc3339(at),
     }

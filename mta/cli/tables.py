@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mta.reply import printable
+from mta.reply import printable, visible
 
 __all__ = ["print_count", "print_message", "print_messages", "size_text"]
 
@@ -85,8 +85,7 @@ def _text(text: str) -> str:
         text.encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return escape(printable(text))
-    # Not printable are controls, line ends, and the marks that make text run from right to left.
-    return escape("".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARACTERS]))
+    return escape(visible(text[:TEXT_CHARACTERS]))
 
 
 def _counted(number: int, noun: str) -> str:
@@ -110,7 +109,8 @@ def _until(row: dict[str, Any]) -> str:
     if row["state"] == "active" or not row["next_at"]:
         return "now" if row["state"] == "active" else ""
     left = -_since(row["next_at"])
-    return f"in {_age(left)}" if left > 0 else "now"
+    # It may still have to wait: for its turn, or for a path that rests.
+    return f"in {_age(left)}" if left > 0 else "due"
 
 
 def _age(seconds: float) -> str:

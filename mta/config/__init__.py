@@ -2,6 +2,7 @@
 
 from mta.config.load import load
 from mta.config.model import (
+    ClientLimits,
     Config,
     Deliver,
     Dns,
@@ -17,8 +18,10 @@ from mta.config.model import (
     Route,
     Workers,
 )
+from mta.config.rules import split_bind
 
 __all__ = [
+    "ClientLimits",
     "Config",
     "Deliver",
     "Dns",
@@ -34,4 +37,5 @@ __all__ = [
     "Route",
     "Workers",
     "load",
+    "split_bind",
 ]

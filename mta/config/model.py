@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 __all__ = [
+    "ClientLimits",
     "Config",
     "Deliver",
     "Dns",
@@ -59,6 +60,8 @@ class Listener(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Addresses, `host:port`, an IPv6 host in brackets; port 0 takes any free one."""
     tenant: str = "default"
     """On whose account its mail is counted and queued."""
+    connections: int = 0
+    """Its SMTP connections at once, of those in `limits.connections`; 0 for no maximum of its own."""
 
 
 class Relay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,9 +77,12 @@ class Local(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domains: tuple[str, ...] = ()
     """Domains whose mailboxes are ours; decided before any route. Canonical once loaded: see `mta.address`."""
     maildir: str = "/var/mail/{domain}/{local}"
-    """The Maildir of a mailbox; a component that is `{domain}` or `{local}` is filled in. Several domains need both."""
+    """The Maildir of a mailbox; a component that is `{domain}` or `{local}` is filled in. Several domains need both.
+
+    Where the workers are root, mail is written as the owner of this folder.
+    """
     create: bool = False
-    """True makes missing Maildirs; False answers 550 5.1.1 where there is none."""
+    """True makes missing Maildirs, for the owner of the folder above; False answers 550 5.1.1 where there is none."""
     postmaster: str = ""
     """Where <Postmaster> and postmaster@ each local domain go; "" means postmaster@ the first local domain."""
 
@@ -87,23 +93,59 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     match: str = "*"
     """A domain, ".suffix" for everything below it, or "*". Canonical once loaded."""
     via: str = ""
-    """The next hop, "[address or name]:port"."""
+    """The next hop, "[address or name]:port"; a name has A or AAAA records, and its MX do not count."""
 
 
 class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name resolution."""
 
     nameservers: tuple[str, ...] = ()
-    """Resolvers, `address:port`; none means the system's. (no effect in this version)"""
+    """Resolvers, `address:port`, asked in this order; none means those of /etc/resolv.conf."""
     timeout_s: float = 5.0
-    """How long to wait for one answer. (no effect in this version)"""
+    """How long to wait for one answer before the next resolver is asked; each is asked twice at most."""
+
+
+class ClientLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the clients of one network may take of the whole machine; 0 switches a limit off.
+
+    Rates hold for any 60 seconds; what was used is free again 60 to 65 seconds later. Postfix has the same defaults.
+    """
+
+    connections: int = 50
+    """SMTP connections at once; more are answered 421 4.7.0."""
+    connections_per_minute: int = 0
+    """Connections begun in a minute; more are answered 421 4.7.0."""
+    messages_per_minute: int = 0
+    """MAIL commands in a minute, whatever becomes of the message; more are answered 450 4.7.1."""
+    recipients_per_minute: int = 0
+    """RCPT commands in a minute, refused ones too; more are answered 452 4.7.1."""
+    errors_per_minute: int = 0
+    """Commands in a minute that are the client's mistake; beyond it 421 4.7.0, at once and for new connections."""
+    prefix_ipv4: int = 32
+    """Addresses that have so many bits in common are one network. An IPv4 address in IPv6 counts as IPv4."""
+    prefix_ipv6: int = 64
+    """The same for IPv6: a customer of any provider has a /64 at least."""
+    exempt_relay: bool = True
+    """True lets clients in `relay.networks` do without all of these: they are the operator's own."""
+    shut: tuple[
+        Literal[
+            "connections",
+            "connections_per_minute",
+            "messages_per_minute",
+            "recipients_per_minute",
+            "errors_per_minute",
+        ],
+        ...,
+    ] = ()
+    """Limits that refuse (421 4.3.2, 451 4.3.0) while the process that counts is away; the others let in meanwhile."""
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one client, one session, one message may take."""
 
     connections: int = 5000
-    """SMTP connections at once; each worker takes an equal share, rounded up."""
+    """SMTP connections at once, of all workers together. From 90 % of them on, until there are less than 70 %, silence
+    is allowed for 10 s only, one error ends a session, and nobody may be idle or open a second connection."""
     message_octets: int = 52_428_800
     """Size of a message as sent, dots removed; at most 128 MiB. RFC 1870."""
     recipients: int = 1000
@@ -124,6 +166,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Silence allowed inside DATA."""
     bare_newline: Literal["reject", "normalize"] = "reject"
     """A CR or LF alone in a message: refuse it (550 5.6.0), or make a bare LF a CRLF and a bare CR a space."""
+    client: ClientLimits = ClientLimits()
 
 
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,7 +222,7 @@ class Deliver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions: int = 2000
     """Connections out at once, to all sites together. Sites that nobody knows to be alive share half of them."""
     port: int = 25
-    """Port of hosts found by MX. (no effect in this version)"""
+    """Port of hosts found by MX or by an address literal."""
     source_ipv4: str = ""
     """Address to connect from; "" leaves it to the kernel."""
     source_ipv6: str = ""

@@ -155,6 +155,7 @@ RULES: dict[str, Rule] = {
         "ADDRESS:PORT such as 0.0.0.0:25 or [::]:25, port 0 to 65535", lambda text: split_bind(text) is not None
     ),
     "listener.tenant": NAME,
+    "listener.connections": _count(0),
     "relay.networks": Rule("a network such as 192.0.2.0/24 or 2001:db8::/32, no host bits set", _is_network),
     "local.domains": Rule("a domain", _is_local_domain),
     "local.maildir": Rule(
@@ -177,6 +178,15 @@ RULES: dict[str, Rule] = {
     "limits.command_timeout_s": TIMEOUT,
     "limits.data_timeout_s": TIMEOUT,
     "limits.bare_newline": ANY,
+    "limits.client.connections": _count(0),
+    "limits.client.connections_per_minute": _count(0),
+    "limits.client.messages_per_minute": _count(0),
+    "limits.client.recipients_per_minute": _count(0),
+    "limits.client.errors_per_minute": _count(0),
+    "limits.client.prefix_ipv4": _count(1, 32),
+    "limits.client.prefix_ipv6": _count(1, 128),
+    "limits.client.exempt_relay": ANY,
+    "limits.client.shut": ANY,
     "queue.grace_s": WAIT,
     "queue.map_octets": _octets(16 * MIB),
     "queue.reserve_octets": _octets(0),

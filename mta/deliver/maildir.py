@@ -1,6 +1,7 @@
 """Delivering into local Maildirs: tmp, flush, new. https://cr.yp.to/proto/maildir.html
 
-Rule: "delivered" is said only when the file is in new/ and both file and folder are flushed to the disk.
+Rule: "delivered" is said only when the file is in new/ and both file and folder are flushed to the disk. Where a folder
+lies, and with whose rights we work in it, is `folder`'s business.
 
 The name of a file is made from message id, part and recipient number, so that a repeat after a crash finds the first
 copy, in new/ or (if somebody has looked at it) in cur/, and counts as delivered.
@@ -16,11 +17,13 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 
 from mta.address import parse_mailbox
 from mta.deliver.contract import Job, Report
+from mta.deliver.folder import Maildir, open_maildir
 from mta.message import Address, Outcome
 from mta.policy import Mailboxes
 
@@ -28,8 +31,6 @@ __all__ = ["MaildirCourier", "MaildirWriter"]
 
 # Files open at once, give or take one job: flushing several in a row lets the file system join its journal commits.
 BATCH_COPIES = 64
-# The file system's clock may lag behind ours by a tick; a folder last changed before this cannot hold our file.
-SKEW_S = 5
 HOST_OCTETS = 100
 # Between two looks whether a session is idle, while its batch takes longer than it may be idle.
 LEAST_WAIT_S = 0.05
@@ -38,30 +39,67 @@ DELIVERED = Outcome("delivered", 250, "2.0.0", "written to the mailbox", "", "")
 NO_MAILBOX = Outcome("bounced", 550, "5.1.1", "no such mailbox here", "", "")
 ABORTED = Outcome("deferred", 451, "4.3.2", "the server stopped while writing to the mailbox", "", "")
 
-# RFC 3463 s3.3, s3.4: what is wrong with one mailbox is 4.2.x, with the system 4.3.x.
+# RFC 3463 s3.3, s3.4: what is wrong with one mailbox is 4.2.x, with the system 4.3.x. These sentences reach the sender
+# when the mail expires; whatever names a path goes into the diagnostic, which has no peer and so stays with us.
+UNWRITABLE = "the mailbox cannot be written to now"
+FULL = "the mailbox is full"
 CODES = {
-    errno.EACCES: (451, "4.2.0"),
-    errno.EPERM: (451, "4.2.0"),
-    errno.EROFS: (451, "4.2.0"),
-    errno.EDQUOT: (452, "4.2.2"),
-    errno.ENOSPC: (452, "4.3.0"),
+    errno.EACCES: (451, "4.2.0", UNWRITABLE),
+    errno.EPERM: (451, "4.2.0", UNWRITABLE),
+    errno.EROFS: (451, "4.2.0", UNWRITABLE),
+    errno.EDQUOT: (452, "4.2.2", FULL),
+    errno.ENOSPC: (452, "4.3.1", "there is no room for mailboxes now"),
 }
+OTHERWISE = (451, "4.3.0", UNWRITABLE)
 
 Outcomes = list[tuple[int, Outcome]]
 
 
 class Copy(msgspec.Struct):
-    """One recipient's copy on its way: `fd` while its file in tmp/ is open, `outcome` once that is decided."""
+    """One recipient's copy on its way; `outcome` once that is decided."""
 
-    mailbox: str
+    path: str
+    """Of the mailbox, for the operator."""
     name: str
+    """Of the file, wherever it is."""
+    born_s: int
+    """When the message came to be, in seconds since 1970."""
+    box: Maildir | None = None
     fd: int = -1
+    """Of the file in tmp/, while it is open."""
+    is_in_tmp: bool = False
     outcome: Outcome | None = None
 
     def fail(self, error: OSError) -> None:
-        """Decide: not now, and why; the sentence names the path."""
-        code, enhanced = CODES.get(error.errno or 0, (451, "4.3.0"))
-        self.outcome = Outcome("deferred", code, enhanced, f"{self.mailbox}: {error.strerror}", "", "")
+        """Decide: not now, and why; the diagnostic names the path."""
+        code, enhanced, reason = CODES.get(error.errno or 0, OTHERWISE)
+        self.outcome = Outcome("deferred", code, enhanced, reason, "", f"{self.path}: {error.strerror}")
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[Maildir]:
+        """Work in the mailbox as its owner; an OSError decides the outcome, and the file goes."""
+        assert self.box is not None
+        try:
+            with self.box.rights:
+                yield self.box
+        except OSError as error:
+            self.fail(error)
+            self.discard()
+
+    def close(self) -> None:
+        """Close the file. Some network file systems tell only now that there was no room."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def discard(self) -> None:
+        """Remove what is in tmp/, if that can be done."""
+        with contextlib.suppress(OSError):
+            self.close()
+        if self.is_in_tmp and self.box is not None:
+            self.is_in_tmp = False
+            with contextlib.suppress(OSError), self.box.rights:
+                self.box.discard(self.name)
 
 
 class MaildirWriter:
@@ -69,6 +107,7 @@ class MaildirWriter:
 
     def __init__(self, mailboxes: Mailboxes, hostname: str) -> None:
         self._mailboxes = mailboxes
+        self._root = "" if mailboxes.root == Path() else str(mailboxes.root)
         # "/" would lead out of the folder, ":" begins the flags in cur/.
         self._host = hostname.replace("/", "\\057").replace(":", "\\072")[:HOST_OCTETS]
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="maildir")
@@ -83,78 +122,83 @@ class MaildirWriter:
 
     def write(self, jobs: Sequence[Job]) -> list[Outcomes]:
         """Deliver the jobs and return, for each, (recipient number, outcome) for each recipient. Blocks."""
-        made = [self._copies(job) for job in jobs]
-        copies = [copy for job in made for _, copy in job]
-        for copy in copies:
-            if copy.fd >= 0:
-                _flush(copy)
-        for copy in copies:
-            if copy.outcome is None:
+        boxes: dict[str, Maildir] = {}
+        copies: list[Copy] = []
+        try:
+            made = [self._copies(job, boxes, copies) for job in jobs]
+            for copy in copies:
+                _finish(copy)
+            for copy in copies:
                 _move(copy)
-        # One flush a folder, however many copies it got.
-        for mailbox in {copy.mailbox for copy in copies}:
-            moved = [copy for copy in copies if copy.mailbox == mailbox and copy.outcome is None]
-            try:
-                if moved:
-                    _flush_folder(f"{mailbox}/new")
-            except OSError as error:
-                for copy in moved:
-                    copy.fail(error)
+            # One flush a folder, however many copies it got.
+            for box in boxes.values():
+                _flush(box, [copy for copy in copies if copy.box is box and copy.outcome is None])
+        finally:
+            for copy in copies:
+                copy.discard()
+            for box in boxes.values():
+                box.close()
         return [[(number, copy.outcome or DELIVERED) for number, copy in job] for job in made]
 
-    def _copies(self, job: Job) -> list[tuple[int, Copy]]:
-        """Write a copy for each recipient into tmp/."""
+    def _copies(self, job: Job, boxes: dict[str, Maildir], copies: list[Copy]) -> list[tuple[int, Copy]]:
+        """Write a copy for each recipient into tmp/; `boxes` are the open mailboxes by path, `copies` all there are."""
         pieces = _pieces(job)
         try:
             first = next(pieces)
         except Exception as error:
-            return [(number, Copy("", "", outcome=_unreadable(error))) for number, _ in job.recipients]
-        copies = []
-        for number, recipient in job.recipients:
-            address = parse_mailbox(recipient)
-            if isinstance(address, str):
-                copies.append((number, Copy("", "", outcome=NO_MAILBOX)))
-                continue
-            copy = Copy(str(self._mailboxes.path(address)), self._name(job.part, number))
-            copies.append((number, copy))
-            try:
-                self._begin(copy, address)
-            except OSError as error:
-                copy.fail(error)
-        began = [copy for _, copy in copies if copy.fd >= 0]
-        _append(began, first)
+            return [(number, Copy("", "", 0, outcome=_unreadable(error))) for number, _ in job.recipients]
+        made = [(number, self._copy(job.part, number, to, first, boxes)) for number, to in job.recipients]
+        copies += [copy for _, copy in made]
         try:
             for piece in pieces:
-                _append(began, piece)
+                _append(made, piece)
         except Exception as error:
-            for copy in began:
-                if copy.fd >= 0:
-                    _discard(copy)
+            for _, copy in made:
+                if copy.outcome is None:
+                    copy.discard()
                     copy.outcome = _unreadable(error)
-        return copies
+        return made
 
-    def _name(self, part: bytes, number: int) -> str:
-        seconds = int.from_bytes(part[:6], "big") // 1000
-        return f"{seconds}.{part[:16].hex()}P{int.from_bytes(part[16:], 'big')}R{number}.{self._host}"
-
-    def _begin(self, copy: Copy, address: Address) -> None:
-        """Open one file in tmp/, unless the mailbox has the mail already or is not there."""
+    def _copy(self, part: bytes, number: int, recipient: str, first: bytes, boxes: dict[str, Maildir]) -> Copy:
+        """Begin one recipient's file, or decide without one."""
+        address = parse_mailbox(recipient)
+        if isinstance(address, str):
+            return Copy("", "", 0, outcome=NO_MAILBOX)
+        born_s = int.from_bytes(part[:6], "big") // 1000
+        name = f"{born_s}.{part[:16].hex()}P{int.from_bytes(part[16:], 'big')}R{number}.{self._host}"
+        copy = Copy(str(self._mailboxes.path(address)), name, born_s)
         try:
-            if _has(copy):
+            copy.box = boxes.get(copy.path) or self._open(address, copy.path)
+        except OSError as error:
+            copy.fail(error)
+            return copy
+        if copy.box is None:
+            copy.outcome = NO_MAILBOX
+            return copy
+        boxes[copy.path] = copy.box
+        with copy.working() as box:
+            if box.has(name, born_s):
                 # Whoever moved it there may have died before the flush.
-                _flush_folder(f"{copy.mailbox}/new")
-                _flush_folder(f"{copy.mailbox}/cur")
+                box.flush_all()
                 copy.outcome = DELIVERED
-                return
-            copy.fd = _create(f"{copy.mailbox}/tmp/{copy.name}")
+            else:
+                copy.fd = box.create(name)
+                copy.is_in_tmp = True
+                _write(copy.fd, first)
+        return copy
+
+    def _open(self, address: Address, path: str) -> Maildir | None:
+        """Open a mailbox; None where there is none. Raises OSError when it cannot be opened."""
+        may_create = self._mailboxes.may_create(address)
+        try:
+            return open_maildir(self._root, path, create=may_create)
         except FileNotFoundError:
-            if not self._mailboxes.exists(address) and not self._mailboxes.may_create(address):
-                # With the folder of all mailboxes gone, its disk is not mounted: no reason to send mail back.
-                copy.outcome = NO_MAILBOX
-                os.stat(self._mailboxes.root)
-                return
-            _make_maildir(copy.mailbox)
-            copy.fd = _create(f"{copy.mailbox}/tmp/{copy.name}")
+            # A link that leads nowhere is a mailbox whose disk is not mounted, and so is a folder of all mailboxes that
+            # is not there: no reason to send mail back.
+            if may_create or os.path.lexists(path):
+                raise
+            os.stat(self._root or ".")
+            return None
 
 
 class MaildirCourier:
@@ -218,7 +262,7 @@ class MaildirCourier:
         if error is None:
             self._tell(list(zip(batch, future.result(), strict=True)))
             return
-        fault = Outcome("deferred", 451, "4.3.0", f"writing to the mailbox failed: {error!r}", "", "")
+        fault = Outcome("deferred", 451, "4.3.0", UNWRITABLE, "", f"writing to the mailbox failed: {error!r}")
         self._tell([(job, [(number, fault) for number, _ in job.recipients]) for job in batch])
 
     def _tell(self, results: Sequence[tuple[Job, Outcomes]]) -> None:
@@ -257,99 +301,47 @@ def _pieces(job: Job) -> Iterator[bytes]:
         yield piece[: len(piece) - len(kept)].replace(b"\r\n", b"\n")
 
 
-def _append(copies: Sequence[Copy], piece: bytes) -> None:
-    """Write a piece to each file that is open; what fails is decided."""
-    for copy in copies:
-        view = memoryview(piece)
-        try:
-            while view and copy.fd >= 0:
-                view = view[os.write(copy.fd, view) :]
-        except OSError as error:
-            copy.fail(error)
-            with contextlib.suppress(OSError):
-                _discard(copy)
-
-
 def _unreadable(error: Exception) -> Outcome:
     """Return the outcome of a mail that cannot be read: its own trouble, the rest of the batch goes on."""
-    return Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", "")
+    return Outcome("deferred", 451, "4.3.0", "the message cannot be read now", "", repr(error))
 
 
-def _has(copy: Copy) -> bool:
-    """Return whether the mailbox has this copy already. Raises FileNotFoundError where it lacks cur/."""
-    if os.path.lexists(f"{copy.mailbox}/new/{copy.name}"):
-        return True
-    born_s, _, _ = copy.name.partition(".")
-    # Listing a cur/ of 100,000 mails costs more than delivering: look only if something came into it since the mail.
-    if os.stat(f"{copy.mailbox}/cur").st_mtime < int(born_s) - SKEW_S:
-        return False
-    return any(name.startswith(copy.name) for name in os.listdir(f"{copy.mailbox}/cur"))
+def _append(copies: Sequence[tuple[int, Copy]], piece: bytes) -> None:
+    """Write a piece to each file that is open; what fails is decided."""
+    for _, copy in copies:
+        if copy.fd >= 0:
+            with copy.working():
+                _write(copy.fd, piece)
 
 
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+def _write(fd: int, piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _finish(copy: Copy) -> None:
+    """Flush and close a file. What is open needs nobody's rights any more."""
     try:
-        return os.open(path, flags, 0o600)
-    except FileExistsError:
-        # Left by a worker that died while writing it.
-        os.unlink(path)
-        return os.open(path, flags, 0o600)
-
-
-def _discard(copy: Copy) -> None:
-    os.close(copy.fd)
-    copy.fd = -1
-    os.unlink(f"{copy.mailbox}/tmp/{copy.name}")
-
-
-def _flush(copy: Copy) -> None:
-    try:
-        # Some network file systems tell only at close(2) that there was no room.
-        try:
+        if copy.fd >= 0:
             os.fsync(copy.fd)
-        finally:
-            os.close(copy.fd)
+            copy.close()
     except OSError as error:
         copy.fail(error)
-        with contextlib.suppress(OSError):
-            os.unlink(f"{copy.mailbox}/tmp/{copy.name}")
+        copy.discard()
 
 
 def _move(copy: Copy) -> None:
-    """Move a flushed file into new/; `_has` saw that nothing is there, and nobody else makes files of this name."""
-    source, target = (f"{copy.mailbox}/{folder}/{copy.name}" for folder in ("tmp", "new"))
+    if copy.is_in_tmp:
+        with copy.working() as box:
+            box.move(copy.name)
+            copy.is_in_tmp = False
+
+
+def _flush(box: Maildir, moved: Sequence[Copy]) -> None:
     try:
-        try:
-            os.rename(source, target)
-        except FileNotFoundError:
-            _make_maildir(copy.mailbox)
-            os.rename(source, target)
+        if moved:
+            box.flush()
     except OSError as error:
-        copy.fail(error)
-
-
-def _make_maildir(mailbox: str) -> None:
-    for folder in ("tmp", "new", "cur"):
-        _make_folder(os.path.join(os.path.abspath(mailbox), folder))
-
-
-def _make_folder(path: str) -> None:
-    """Make a folder and those above it that are missing, each for its owner alone and safe on the disk."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    _make_folder(above)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        # Another worker was faster; a file in the way shows in what comes next.
-        return
-    _flush_folder(above)
-
-
-def _flush_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        for copy in moved:
+            copy.fail(error)

@@ -6,20 +6,20 @@ writes, so a second one in the same callback would cost a system call and a pack
 A large mail is written piece by piece, the next one when the last has left for the kernel: the transport's own limits,
 64 KiB and a quarter of it, say when. So a slow peer costs one piece of memory, and the pieces of others go out between.
 
-Hosts are tried in order until one greets us and answers EHLO; from then on the session belongs to that host. A host
-that fails before that has said nothing about any mail (RFC 5321 s5.1): when the last one failed, the jobs are left over
-and the failure is told with `closed`. Nothing is raised to the dispatch; whatever a peer does ends in one `done` or one
-place in `closed` per job.
+Hosts are tried in order until one has done something about a letter (RFC 5321 s5.1). That a host does not greet us,
+greets us with 4xx or 5xx, or says 421 is nothing about any mail: when the last one failed so, the jobs are left over
+and the failure is told with `closed`. Once a host works the session belongs to it; a letter that it cannot take goes on
+to the next host behind the others (`workload`, `detour`). Nothing is raised to the dispatch; whatever a peer does ends
+in one `done` or one place in `closed` per job.
 
 `closed` is told when the connection is gone, at the peer's end too: whoever opens another for it is then not one too
 many.
 """
 
 import asyncio
-import ipaddress
-import os
-import socket
-from collections import deque
+import fcntl
+import sys
+import termios
 from collections.abc import Sequence
 from typing import cast
 
@@ -27,9 +27,9 @@ import msgspec
 
 from mta.config import Deliver, Path
 from mta.deliver.contract import Job, Report
-from mta.deliver.shares import Shares
-from mta.message import Hosts, Outcome
-from mta.smtp import Client, Done, Over
+from mta.deliver.dial import Dial
+from mta.deliver.workload import Workload
+from mta.smtp import Client, Done, Over, TryNext
 
 __all__ = ["RemoteCourier", "RemoteSettings"]
 
@@ -37,7 +37,6 @@ __all__ = ["RemoteCourier", "RemoteSettings"]
 GATHER_OCTETS = 65_536
 # How long a peer may take to answer QUIT.
 QUIT_S = 1.0
-NO_ROUTE = Outcome("deferred", 451, "4.4.4", "no route to this domain", "", "")
 
 
 class RemoteSettings(msgspec.Struct, frozen=True):
@@ -48,34 +47,20 @@ class RemoteSettings(msgspec.Struct, frozen=True):
     path: Path
 
 
-class Target(msgspec.Struct, frozen=True):
-    """One address to connect to, and what the peer there is called in outcomes."""
-
-    remote_mta: str
-    address: str
-    port: int
-
-
 class RemoteCourier(asyncio.Protocol):
     """Serves one session: a `Courier`. Begins to connect as soon as the loop runs."""
 
     def __init__(
-        self, session: int, hosts: Hosts, report: Report, settings: RemoteSettings, loop: asyncio.AbstractEventLoop
+        self, session: int, dial: Dial, report: Report, settings: RemoteSettings, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._session = session
-        self._report = report
+        self._load = Workload(session, report, settings.path)
         self._settings = settings
         self._loop = loop
-        self._hosts = deque(hosts)
-        self._targets: deque[Target] = deque()
-        self._target = Target("", "", 0)
-        self._jobs: deque[Job] = deque()
-        self._n_room = settings.path.messages_per_connection
-        self._failure = NO_ROUTE
-        self._shares = Shares(settings.path.recipients)
+        self._dial = dial
         self._client: Client[Job] | None = None
         self._over: Over[Job] | None = None
         self._transport: asyncio.Transport | None = None
+        self._is_made = False
         self._is_ready = False
         self._is_closing = False
         self._is_closed = False
@@ -85,6 +70,7 @@ class RemoteCourier(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline_at = 0.0
         self._n_unsent = 0
+        self._n_replies = 0
         self._task: asyncio.Task[None] | None = loop.create_task(self._connect())
 
     # The courier contract.
@@ -92,7 +78,7 @@ class RemoteCourier(asyncio.Protocol):
     def deliver(self, jobs: Sequence[Job]) -> None:
         """Take more jobs. Once `closed` was reported they are not looked at: they are left over."""
         if not self._is_closed:
-            self._jobs.extend(jobs)
+            self._load.add(jobs)
             self._turn()
 
     def close(self) -> None:
@@ -101,7 +87,7 @@ class RemoteCourier(asyncio.Protocol):
             self.abort()
             return
         self._is_closing = True
-        self._jobs.extendleft(reversed(self._client.withdraw()))
+        self._load.put_back(self._client.withdraw())
         self._turn()
 
     def abort(self) -> None:
@@ -121,11 +107,15 @@ class RemoteCourier(asyncio.Protocol):
         """Wait for the greeting."""
         # uvloop's transports are no subclasses of asyncio.Transport, so isinstance cannot tell.
         self._transport = transport = cast(asyncio.Transport, transport)
+        self._is_made = True
+        self._note_failure()
         if self._is_closed:
             transport.abort()
             return
-        self._client = Client(self._settings.hostname, self._target.remote_mta, self._settings.deliver)
-        self._n_unsent = 0
+        self._client = Client(self._settings.hostname, self._dial.target.remote_mta, self._settings.deliver)
+        self._over = None
+        self._is_ready = False
+        self._n_unsent = self._n_replies = 0
         self._is_full = False
         self._arm(self._client.timeout_s)
 
@@ -150,18 +140,22 @@ class RemoteCourier(asyncio.Protocol):
         self._feed_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone: the session ends, or the next host is tried."""
+        """The connection is gone: the next host is tried, or the session ends."""
         self._transport = None
         if self._is_closed or self._client is None:
             return
         if not self._client.is_over:
             self._client.lost("lost connection")
             self._turn()
-        elif self._is_ready or self._is_closing:
-            self._finish()
-        if not self._is_closed:
-            self._client = None
+        elif self._over is not None:
+            self._go_on(self._over)
+
+    def _go_on(self, over: Over[Job]) -> None:
+        self._client = None
+        if self._load.over(over) and self._dial.has_more and not self._is_closing:
             self._task = self._loop.create_task(self._connect())
+        else:
+            self._finish()
 
     # One turn.
 
@@ -178,15 +172,19 @@ class RemoteCourier(asyncio.Protocol):
         output = client.output()
         if over is None:
             self._write(output)
-            self._arm(client.timeout_s or self._settings.path.idle_s)
+            # RFC 5321 s4.5.3.2: the time is that of a whole reply, or one could come drop by drop for days.
+            if output or client.n_replies != self._n_replies:
+                self._n_replies = client.n_replies
+                self._arm(client.timeout_s or self._settings.path.idle_s)
             if client.is_sending:
                 self._feed_soon()
             return
-        self._over, self._failure = over, over.outcome
-        self._hang_up(output)
-        # Otherwise connection_lost ends it, or goes on to the next host.
-        if self._transport is None and (self._is_ready or self._is_closing):
-            self._finish()
+        self._over = over
+        if self._transport is None:
+            self._go_on(over)
+        else:
+            # Then connection_lost goes on.
+            self._hang_up(output)
 
     def _feed_soon(self) -> None:
         """Write the next piece of a large mail after whatever else is ready to run, unless there is no room."""
@@ -202,34 +200,33 @@ class RemoteCourier(asyncio.Protocol):
             self._turn()
 
     def _work(self, client: Client[Job]) -> Over[Job] | None:
-        """Hand over jobs and report events until there are no more of either; return how the session ended, if so."""
+        """Hand over letters and report events until there are no more of either; return how the session ended."""
         over: Over[Job] | None = None
         while True:
-            if self._is_ready and not client.is_over:
-                while self._jobs and self._n_room and not self._is_closing:
-                    self._n_room -= 1
-                    for letter in self._shares.cut(self._jobs.popleft()):
-                        client.deliver(letter)
-                if client.is_idle and (self._is_closing or not self._n_room):
-                    client.quit()
+            if self._is_ready and not client.is_over and not self._is_closing:
+                for letter in self._load.letters():
+                    client.deliver(letter)
             events = client.events()
-            if not events:
-                return over
             for event in events:
-                if isinstance(event, Done):
-                    self._done(client, event)
+                if isinstance(event, TryNext):
+                    self._load.try_next(event, has_more=self._dial.has_more)
+                elif isinstance(event, Done):
+                    rest = self._load.done(event.letter, event.outcomes)
+                    if rest is not None and not client.is_over:
+                        client.deliver(rest)
                 elif isinstance(event, Over):
                     over = event
                 else:
                     self._is_ready = True
-                    self._report.greeted(self._session)
-
-    def _done(self, client: Client[Job], event: Done[Job]) -> None:
-        job, outcomes, rest = self._shares.done(event.letter, event.outcomes)
-        if job is not None:
-            self._report.done(job, outcomes)
-        elif rest is not None and not client.is_over:
-            client.deliver(rest)
+                    for letter in self._load.greeted():
+                        client.deliver(letter)
+            if events:
+                continue
+            if not self._is_ready or client.is_over or not client.is_idle:
+                return over
+            if not self._is_closing and not self._load.is_spent:
+                return over
+            client.quit()
 
     def _write(self, output: list[bytes]) -> None:
         if self._transport is None or not output:
@@ -259,15 +256,7 @@ class RemoteCourier(asyncio.Protocol):
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-        over = self._over
-        is_hosts_fault = over is None or over.is_hosts_fault
-        failure = self._failure if is_hosts_fault and not self._is_closing and self._failure is not NO_ROUTE else None
-        left, reports = self._shares.left(over.left if over is not None else (), self._failure)
-        for job, outcomes in reports:
-            self._report.done(job, outcomes)
-        rest = (*left, *self._jobs)
-        self._jobs.clear()
-        self._report.closed(self._session, rest, failure)
+        self._load.finish(was_ended=self._is_closing)
 
     # Time. One timer, which is moved only when it would come too late: most turns cost an addition.
 
@@ -288,7 +277,7 @@ class RemoteCourier(asyncio.Protocol):
         if client.is_over:
             self._transport.close()
             return
-        n_unsent = self._transport.get_write_buffer_size()
+        n_unsent = n_on_the_way(self._transport)
         if n_unsent != self._n_unsent:
             # The peer is silent because it is still taking a long mail.
             self._n_unsent = n_unsent
@@ -306,58 +295,22 @@ class RemoteCourier(asyncio.Protocol):
 
     async def _connect(self) -> None:
         """Connect to the next address that answers; when there is none, every job is deferred."""
-        while not self._is_closed:
-            if self._targets:
-                self._target = self._targets.popleft()
-                if await self._reach(self._target):
-                    return
-            elif self._hosts:
-                await self._resolve(*self._hosts.popleft())
-            else:
-                break
-        self._task = None
-        while self._jobs and self._failure is NO_ROUTE:
-            job = self._jobs.popleft()
-            self._report.done(job, [(number, NO_ROUTE) for number, _ in job.recipients])
-        self._finish()
+        self._is_made = False
+        if not await self._dial.connect(self, lambda: self._is_made):
+            self._note_failure()
+            self._task = None
+            self._finish()
 
-    async def _resolve(self, host: str, port: int) -> None:
-        """Add the addresses of `host` to the targets."""
-        try:
-            self._targets.append(Target(f"[{ipaddress.ip_address(host)}]", host, port))
-        except ValueError:
-            try:
-                async with asyncio.timeout(self._settings.deliver.connect_timeout_s):
-                    rows = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            # ValueError: a name that no encoding can carry.
-            except (OSError, ValueError) as error:
-                self._fail(host, f"cannot resolve {host}: {describe(error)}")
-                return
-            addresses = dict.fromkeys(str(row[4][0]) for row in rows)
-            self._targets.extend(Target(f"{host} [{address}]", address, port) for address in addresses)
-
-    async def _reach(self, target: Target) -> bool:
-        """Connect; True when the transport has taken over, even if the connection is lost again by now."""
-        settings = self._settings.deliver
-        source = settings.source_ipv6 if ":" in target.address else settings.source_ipv4
-        try:
-            async with asyncio.timeout(settings.connect_timeout_s):
-                await self._loop.create_connection(
-                    lambda: self, target.address, target.port, local_addr=(source, 0) if source else None
-                )
-        except (OSError, ValueError) as error:
-            if self._client is None:
-                self._fail(target.remote_mta, f"cannot connect to {target.remote_mta}:{target.port}: {describe(error)}")
-        return self._client is not None
-
-    def _fail(self, remote_mta: str, reason: str) -> None:
-        self._failure = Outcome("deferred", 451, "4.4.1", reason, remote_mta, "")
+    def _note_failure(self) -> None:
+        """Remember that hosts on the way to this one could not be reached."""
+        if self._dial.failure is not None:
+            self._load.failed(self._dial.failure)
 
 
-def describe(error: Exception) -> str:
-    """Return the words for a failed connection, without numbers and addresses."""
-    if isinstance(error, TimeoutError):
-        return "timed out"
-    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
-        return os.strerror(error.errno)
-    return str(error)
+def n_on_the_way(transport: asyncio.Transport) -> int:
+    """Return the octets that the peer has not acknowledged yet. The kernel alone may hold some MB, which a slow line
+    takes longer for than for the reply."""
+    n_octets = bytearray(4)
+    # SIOCOUTQ of tcp(7) has the same number.
+    fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, n_octets)
+    return transport.get_write_buffer_size() + int.from_bytes(n_octets, sys.byteorder)

@@ -1,7 +1,7 @@
 """Where the mail of a domain goes, as far as the configuration decides it.
 
 Rule: local domains come first, then the next hop a queue was given at reception, then the first [[route]] that matches.
-A domain that none of them knows has a Site without hosts. Called by the worker when the queue process asks RESOLVE.
+What none of them knows goes by MX. Called by `ways`.
 """
 
 import re
@@ -18,7 +18,7 @@ NEXT_HOP = re.compile(r"\[([^\[\]\s]+)\]:([0-9]{1,5})\Z")
 
 
 class Site(msgspec.Struct, frozen=True):
-    """Where parts go. `name` is what paths are counted by: LOCAL_SITE, a next hop as written, "" for no route."""
+    """Where parts go. `name` is what paths are counted by: LOCAL_SITE or a next hop as written; "" is nowhere."""
 
     name: str
     hosts: Hosts
@@ -44,8 +44,9 @@ class Router:
                 raise ValueError(f"expected [address or name]:port, got {route.via!r}")
             self._routes.setdefault(route.match, (rank, site))
 
-    def resolve(self, domain: str, route: str) -> Site:
-        """Return where mail for `domain` goes, a canonical one; `route` is the next hop of the queue, usually ""."""
+    def resolve(self, domain: str, route: str) -> Site | None:
+        """Return where mail for `domain` goes, a canonical one, or None if by MX; `route` is the next hop of the queue,
+        usually ""."""
         if domain in self._local:
             return LOCAL
         if route:
@@ -53,7 +54,7 @@ class Router:
         labels = domain.split(".")
         patterns = [domain, "*", *("." + ".".join(labels[n:]) for n in range(1, len(labels)))]
         found = [self._routes[pattern] for pattern in patterns if pattern in self._routes]
-        return min(found)[1] if found else NOWHERE
+        return min(found)[1] if found else None
 
 
 def parse_next_hop(text: str) -> Site | None:

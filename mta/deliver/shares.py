@@ -86,7 +86,15 @@ class Shares:
 
 
 def _too_many(outcomes: Outcomes) -> frozenset[int]:
-    """Return the numbers of the recipients that a peer put off only because there were too many of them."""
+    """Return the numbers of the recipients that a peer put off only because there were too many of them.
+
+    Where others were delivered, so that each transaction has fewer than the one before, and the last one none.
+    """
     if not any(outcome.status == "delivered" for _, outcome in outcomes):
         return frozenset()
-    return frozenset(n for n, outcome in outcomes if outcome.code == 452 and outcome.enhanced == "4.5.3")
+    return frozenset(n for n, outcome in outcomes if outcome.status == "deferred" and _says_too_many(outcome))
+
+
+def _says_too_many(outcome: Outcome) -> bool:
+    # Without an enhanced code 452 is what RFC 5321 has for it, and 552 what RFC 821 had; the client defers no other.
+    return outcome.enhanced == "4.5.3" or outcome.code == 552 or (outcome.code == 452 and outcome.enhanced == "4.0.0")

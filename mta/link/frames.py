@@ -30,11 +30,14 @@ everything else. Answers to PUT, PUT_END and WITHDRAW come in the order of what 
                                                 If its host failed, how: that rests the path, and no message counts it
     LEAVE            out                        no new sessions: this worker is about to end
                      out      RESOLVE           where does mail for this domain go?
-    RESOLVED         out                        the site, its hosts, and until when to believe it
+    RESOLVED         out                        the site, its hosts, and until when to believe it; or why there is none
     NOTE             out                        events that nobody waits for
 
 `confirmed` counts the answers to PUTs and WITHDRAWs that the worker has had over this connection: the queue process may
 forget those ids. `repeat` says that the frame was sent before, over a link that was lost.
+
+The queue process speaks LINK_VERSION and the one before: over an upgrade it is the first to be renewed, and workers of
+the version before live on for a while.
 
 A worker has `credit` for so many leased parts at once. A command line tool opens one connection with ASK instead and
 gets LEASES, the parts that are leased now; or it gives ORDERs, each answered by ORDERED once it is committed.
@@ -201,6 +204,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
 class Lease(msgspec.Struct, frozen=True, array_like=True):
     """Parts to deliver over a session, by name; `opens` with the first lease of a session.
 
+    `hosts` and `ranks` are as in RESOLVED.
+
     A lease for a session that the worker does not have and shall not open has crossed the word that it is closed: it
     must be ignored, because the queue process takes its parts back when it reads that word.
     """
@@ -210,13 +215,14 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     site: str
     hosts: tuple[tuple[str, int], ...]
     parts: tuple[bytes, ...]
+    ranks: tuple[int, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):
     """Write to the senders of these parts that time is up for all of their recipients.
 
-    `status` is expired, or bounced if an operator wants it so; `failure` is why their hosts could not be reached, for
-    recipients that were never tried.
+    `status` is expired: then `failure` is why their hosts could not be reached, for recipients that were never tried.
+    Or it is bounced: because of `failure` if there is one, otherwise because an operator wants it so.
     """
 
     status: Literal["expired", "bounced"]
@@ -286,13 +292,19 @@ class Resolve(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Resolved(msgspec.Struct, frozen=True, array_like=True):
-    """A site's name and its hosts in order, to be believed for `ttl_s` seconds. Site "" is nowhere."""
+    """A site's name and its hosts in order, to be believed for `ttl_s` seconds. Hosts of one rank may change places.
+
+    With a `failure` there is no way: its status is bounced if that concerns all mail of the queues that asked, deferred
+    if it is worth asking again later.
+    """
 
     domain: str
     route: str
     site: str
     hosts: tuple[tuple[str, int], ...]
     ttl_s: float
+    ranks: tuple[int, ...] = ()
+    failure: Outcome | None = None
 
 
 class Note(msgspec.Struct, frozen=True, array_like=True):
@@ -341,8 +353,8 @@ def decoder(kind: type[T]) -> "msgspec.msgpack.Decoder[T]":
 _decode_put = msgspec.msgpack.Decoder(PutHead).decode
 
 
-def frame(kind: Kind, payload: object = b"") -> bytes:
-    """Return a whole frame; `payload` is bytes as they are, or a Struct of this module."""
+def frame(kind: int, payload: object = b"") -> bytes:
+    """Return a whole frame; `payload` is bytes as they are, or what msgpack can say: a Struct of this module."""
     body = payload if isinstance(payload, bytes) else encode(payload)
     return _header.pack(len(body) + 1, kind) + body
 

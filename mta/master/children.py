@@ -7,31 +7,36 @@ open (or nobody would see the master's death), no privilege, and only then the c
 
 import contextlib
 import importlib
+import math
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
 from setproctitle import setproctitle
 
 from mta.child import PACKET_OCTETS, Child
-from mta.config import Config
 from mta.master.signals import Signals
-from mta.master.sockets import Sockets, User
+from mta.master.sockets import Plan, Sockets, User
 
-__all__ = ["EXIT_FAULT", "MAINS", "Kid", "Nursery", "describe_status"]
+__all__ = ["EXIT_FAULT", "MAINS", "RENEWED_FOR", "Kid", "Nursery", "describe_status"]
 
 # EX_SOFTWARE of sysexits.h: the child's code raised what it should not have.
 EXIT_FAULT = 70
 MAINS: Mapping[str, str] = {
     "queue": "mta.queue.main:main",
     "report": "mta.report.main:main",
+    "state": "mta.state.main:main",
     "worker": "mta.worker.main:main",
 }
+
+
+# Of the kinds with one process that hear of a reload by being started anew: the sections that they live by.
+RENEWED_FOR: Mapping[str, tuple[str, ...]] = {"report": ("events",)}
 
 
 class Kid(msgspec.Struct, eq=False):
@@ -39,6 +44,8 @@ class Kid(msgspec.Struct, eq=False):
 
     kind: str
     number: int
+    plan: Plan
+    """What the next one who is born here works by."""
     pid: int = 0
     """0 while nobody lives here."""
     control: socket.socket | None = None
@@ -52,6 +59,16 @@ class Kid(msgspec.Struct, eq=False):
     """How many in a row died before they were ready."""
     n_young: int = 0
     """How many in a row died soon after."""
+    is_missed: bool = False
+    """The one before died, and its successor is not ready yet."""
+    is_leaving: bool = False
+    """It was told to leave, and nobody comes after it in this place."""
+    is_renewed: bool = False
+    """It was told to leave, and another is wanted in its place."""
+    ends_by: float = math.inf
+    """When one that was told to leave is killed."""
+    farewell: Sequence[object] = ()
+    """The word that tells it to leave, until it is sent."""
 
     @property
     def name(self) -> str:
@@ -97,10 +114,7 @@ class Kid(msgspec.Struct, eq=False):
 class Nursery:
     """Forks children; knows what all of them are given."""
 
-    def __init__(
-        self, config: Config, user: User, sockets: Sockets, signals: Signals, mains: Mapping[str, str] = MAINS
-    ) -> None:
-        self._config = config
+    def __init__(self, user: User, sockets: Sockets, signals: Signals, mains: Mapping[str, str] = MAINS) -> None:
         self._user = user
         self._sockets = sockets
         self._signals = signals
@@ -130,7 +144,7 @@ class Nursery:
         code = EXIT_FAULT
         try:
             setproctitle(f"mta: {kid.name}")
-            self._sockets.keep_for(kid.kind, kid.number)
+            self._sockets.keep_for(kid.kind, kid.plan.bounds_of(kid.number))
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             self._drop()
             module, _, function = self._mains[kid.kind].partition(":")
@@ -155,10 +169,10 @@ class Nursery:
         return Child(
             name=kid.name,
             number=kid.number,
-            config=self._config,
+            config=kid.plan.config,
             control=control,
-            listeners=tuple(self._sockets.listeners[kid.number - 1]) if kid.kind == "worker" else (),
-            link=self._sockets.link if is_queue else None,
+            listeners=kid.plan.bounds_of(kid.number),
+            link=self._sockets.link if is_queue else self._sockets.state if kid.kind == "state" else None,
             outbox=self._sockets.outbox[0] if is_queue else self._sockets.outbox[1] if is_report else None,
         )
 

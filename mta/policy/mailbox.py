@@ -18,6 +18,8 @@ import stat
 import string
 from pathlib import Path
 
+import msgspec
+
 from mta.config import Local
 from mta.message import Address
 from mta.policy.postmaster import postmaster_of
@@ -97,8 +99,9 @@ class MailboxCheck:
             return recipient
         try:
             is_there = mailboxes.exists(recipient) or mailboxes.may_create(recipient)
-        except OSError:
-            return REPLY_451_MAILBOXES
+        except OSError as error:
+            why = f"{mailboxes.path(recipient)}: {error.strerror or error}"
+            return msgspec.structs.replace(REPLY_451_MAILBOXES, why=why)
         return recipient if is_there else REPLY_550_NO_SUCH_USER
 
 

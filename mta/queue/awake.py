@@ -5,16 +5,26 @@ Plain records without behaviour; only `schedule` and what it is made of change t
 
 from collections import OrderedDict, deque
 
-from mta.message import Hosts, Outcome, QueueName
+from mta.message import LOST_SITE, Hosts, Outcome, QueueName
 
-__all__ = ["Known", "Path", "Queue", "Session", "Worker"]
+__all__ = ["Kept", "Known", "Path", "Queue", "Row", "Session", "Site", "Worker"]
+
+Row = tuple[bytes, int, bytes, int, bool]
+"""What is read of `due`: (key, due ms, part, cost, is_suspect)."""
+
+Site = tuple[str, Hosts, tuple[int, ...]]
+"""Where mail goes: (name, hosts in order, their ranks)."""
+
+Kept = tuple[int, str, bool]
+"""A session that a worker has: (number, site, whether it was greeted)."""
 
 
 class Queue:
     """A queue that is awake. `read_from` is the last key of `due` that was read, `next_due` when it is read again, 0
     for never. `n_out` counts the parts that are leased, wait for quarantine, or are settled and not committed yet.
-    `deficit` is what is left of its turn. It sleeps until `sleeps_until` at least, when its path is paused; `is_urgent`
-    when an operator wants it tried at once all the same.
+    `deficit` is what is left of its turn. It sleeps until `sleeps_until` at least when its path, the one to the site
+    `sleeps_for`, is paused; `is_urgent` when an operator wants it tried at once all the same. `until` is when the
+    answer to where it leads grows old: to a `path`, or to the `refusal` of all its mail.
     """
 
     __slots__ = (
@@ -28,7 +38,9 @@ class Queue:
         "path",
         "read_from",
         "ready",
+        "refusal",
         "resting_since",
+        "sleeps_for",
         "sleeps_until",
         "unread",
         "until",
@@ -38,6 +50,7 @@ class Queue:
         self.number = number
         self.name = name
         self.path: Path | None = None
+        self.refusal: Outcome | None = None
         self.until = 0
         self.ready: deque[bytes] = deque()
         self.n_out = 0
@@ -46,6 +59,7 @@ class Queue:
         self.next_due = 0
         self.resting_since = 0
         self.sleeps_until = 0
+        self.sleeps_for = ""
         self.deficit = 0
         self.is_listed = False
         self.is_urgent = False
@@ -56,6 +70,8 @@ class Path:
 
     `queues` are those that lead here; of them `turn` is being served, `fresh` and `turns` have ready parts and wait
     (see `turns`). What `paths` learned is in `window` to `greeted_at`; `is_changed` since it was last written down.
+    One that `is_lost` leads nowhere: its queues wait until the name service knows their domain, which failed `n_lost`
+    times in a row.
     """
 
     __slots__ = (
@@ -66,12 +82,15 @@ class Path:
         "greeted_at",
         "hosts",
         "is_changed",
+        "is_lost",
         "may_yield",
         "n_cohorts",
         "n_failed",
+        "n_lost",
         "n_succeeded",
         "paused_until",
         "queues",
+        "ranks",
         "sessions",
         "site",
         "source",
@@ -85,6 +104,7 @@ class Path:
         self.source = source
         self.site = site
         self.hosts: Hosts = ()
+        self.ranks: tuple[int, ...] = ()
         self.queues: dict[int, Queue] = {}
         self.sessions: dict[int, Session] = {}
         self.turn: Queue | None = None
@@ -102,6 +122,8 @@ class Path:
         self.failure: Outcome | None = None
         self.greeted_at = 0
         self.is_changed = False
+        self.is_lost = site.startswith(LOST_SITE)
+        self.n_lost = 0
 
 
 class Worker:

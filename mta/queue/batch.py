@@ -212,13 +212,14 @@ class Batch:
             # It woke, and went to sleep again, before its row was gone.
             return None
         # The row knows best: a message in this very transaction may have moved it.
-        wake = decode_queue(value).wake
+        row = decode_queue(value)
+        wake = row.wake
         start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
         first = writer.scan("due", start, 1)
         if first and number(first[0][0]) == queue.number:
             due = max(due_of(first[0][0])[0], queue.sleeps_until)
-            if due != wake:
-                move_wake(writer, queue.number, queue.name, wake, due)
+            if due != wake or row.site != queue.sleeps_for:
+                move_wake(writer, queue.number, row, due, queue.sleeps_for)
             return due
         # A part whose settlement failed lies before `read_from`, and keeps its queue until the next start.
         first = writer.scan("due", due_key(queue.number, 0, b""), 1)

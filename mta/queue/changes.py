@@ -17,7 +17,7 @@ from mta.queue.guest import Guest
 from mta.queue.incoming import abort, has_parts, put_part
 from mta.queue.orders import Moved, carry_out, carry_out_pending, count_death, withdraw
 from mta.reply import REPLY_451_QUEUE_SILENT, Reply
-from mta.store import PathRow, StoreError, Writer, encode, path_key
+from mta.store import PathRow, StoreError, Writer, decode_queue, encode, number_key, path_key
 
 __all__ = [
     "BAD_FRAME",
@@ -31,6 +31,7 @@ __all__ = [
     "PendingChange",
     "PutChange",
     "SettleChange",
+    "WaitChange",
     "WithdrawChange",
 ]
 
@@ -263,6 +264,31 @@ class PendingChange:
         """Leave it as it is."""
         self._is_failed, self.moved = True, None
         return self.part[:16], ""
+
+
+class WaitChange:
+    """Queues wait for the path to a site, for as long as that rests: their rows say so, for whoever looks."""
+
+    is_awaited = False
+    n_octets = 0
+
+    def __init__(self, queues: tuple[int, ...], site: str) -> None:
+        self._queues = queues
+        self._site = site
+        self._is_failed = False
+
+    def apply(self, writer: Writer, now: Circumstances) -> None:
+        """Write it into the rows that say something else."""
+        for queue in () if self._is_failed else self._queues:
+            value = writer.get("queue", number_key(queue))
+            row = decode_queue(value) if value is not None else None
+            if row is not None and row.site != self._site:
+                writer.replace("queue", number_key(queue), encode(msgspec.structs.replace(row, site=self._site)))
+
+    def fail(self) -> tuple[bytes, str]:
+        """Leave them as they are."""
+        self._is_failed = True
+        return b"", ""
 
 
 class PathChange:

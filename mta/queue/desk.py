@@ -55,6 +55,8 @@ __all__ = ["Desk"]
 
 BEFORE_HELLO = (Kind.HELLO, Kind.ASK, Kind.ORDER)
 ID_OCTETS = 16
+# After an upgrade the workers of the version before live on, until others have taken their places.
+SPOKEN = (LINK_VERSION, LINK_VERSION - 1)
 
 
 class Desk:
@@ -185,7 +187,7 @@ class Desk:
     def _on_hello(self, guest: Guest, payload: bytes) -> None:
         shared = self._shared
         hello = self._hello(payload)
-        if hello.version != LINK_VERSION:
+        if hello.version not in SPOKEN:
             raise ValueError(f"worker {hello.worker} speaks link version {hello.version}, not {LINK_VERSION}")
         incarnation = hello.incarnation or self._new_incarnation()
         if self._shared.batch.has_changes:
@@ -238,9 +240,17 @@ class Desk:
             self._forget_ids()
 
     def _on_leave(self, guest: Guest, _payload: bytes) -> None:
-        worker = guest.known
+        self._leaves(guest.known)
+
+    def _leaves(self, worker: Worker) -> None:
         worker.is_leaving = True
         self._shared.schedule.worker_leaves(worker.incarnation)
+
+    def leaving(self, pids: set[int]) -> None:
+        """The master has told these workers to leave; they say so, too, but what goes to them now may be too late."""
+        for worker in self._shared.workers.all():
+            if worker.pid in pids:
+                self._leaves(worker)
 
     def _on_put(self, guest: Guest, payload: bytes) -> None:
         put = read_put(payload)
@@ -291,7 +301,10 @@ class Desk:
         closed = self._closed(payload)
         self._shared.plans.closed(closed.session, closed.failure, self._shared.clock.now_ms())
 
-    def _on_resolved(self, _guest: Guest, payload: bytes) -> None:
+    def _on_resolved(self, guest: Guest, payload: bytes) -> None:
+        if guest.known.is_leaving:
+            # It lives by a configuration that is no more; the question was put to others.
+            return
         self._shared.plans.resolved(self._resolved(payload), self._shared.clock.now_ms())
 
     def _on_note(self, _guest: Guest, payload: bytes) -> None:

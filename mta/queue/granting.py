@@ -36,6 +36,7 @@ class Grant(msgspec.Struct, frozen=True):
     opens: bool
     site: str
     hosts: Hosts
+    ranks: tuple[int, ...]
     parts: tuple[bytes, ...]
 
 
@@ -43,13 +44,15 @@ class Granting:
     """All paths that have something to give."""
 
     def __init__(self, settings: Settings, waiting: Waiting, leases: Leases, resolving: Resolving) -> None:
-        self._settings = settings
+        self.settings = settings
         self._waiting = waiting
         self._leases = leases
         self._resolving = resolving
         self.suspects = Suspects(leases, settings)
         self._busy: dict[str, Path] = {}
         self._starved: dict[str, Path] = {}
+        self.refused: dict[int, Queue] = {}
+        """Queues with ready parts that shall not be sent anywhere."""
         self._to_rest: list[Queue] = []
         self._was_reserved = False
 
@@ -68,6 +71,8 @@ class Granting:
             if path.paused_until:
                 self._to_rest.append(queue)
             self.make_busy(path)
+        elif queue.refusal is not None:
+            self.refused[queue.number] = queue
 
     def feed(self, n_paths: int = FED_AT_ONCE) -> None:
         """There may be room for a session: let the paths that waited longest try again."""
@@ -100,7 +105,7 @@ class Granting:
         for path in list(self._busy.values()):
             # What cannot be given waits for a settlement, a closed session, the end of a pause.
             self._busy.pop(path.site, None)
-            if not paths.is_paused(path, now):
+            if paths.leads(path, now):
                 orders += [_order(session, parts) for session, parts in self._fill(path, now).items()]
         return orders
 
@@ -147,7 +152,7 @@ class Granting:
             if self._leases.workers.keys() <= taken:
                 return None
             candidates = [worker for worker in candidates if worker.incarnation not in taken]
-        elif len(path.sessions) >= paths.most_sessions(path, self._settings, now):
+        elif len(path.sessions) >= paths.most_sessions(path, self.settings, now):
             return None
         worker = self._leases.least_busy(candidates)
         if worker is None or not self._leases.has_room(path, is_alive=is_alive):
@@ -159,4 +164,4 @@ class Granting:
 def _order(session: Session, parts: list[bytes]) -> Grant:
     opens, session.is_open = not session.is_open, True
     path = session.path
-    return Grant(session.worker, session.number, opens, path.site, path.hosts, tuple(parts))
+    return Grant(session.worker, session.number, opens, path.site, path.hosts, path.ranks, tuple(parts))

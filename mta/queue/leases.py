@@ -22,7 +22,7 @@ class Leases:
     """All sessions and workers. `most_sessions` is the node's limit for sessions that are connections."""
 
     def __init__(self, most_sessions: int) -> None:
-        self._most_sessions = most_sessions
+        self.most_sessions = most_sessions
         self._next_session = 1
         self._n_remote = 0
         self._n_unproven = 0
@@ -44,9 +44,9 @@ class Leases:
         """Say whether the node bears one more session on such a path."""
         if path.site == LOCAL_SITE:
             return True
-        if self._n_remote >= self._most_sessions:
+        if self._n_remote >= self.most_sessions:
             return False
-        return is_alive or self._n_unproven < max(1, self._most_sessions // UNPROVEN_SHARE)
+        return is_alive or self._n_unproven < max(1, self.most_sessions // UNPROVEN_SHARE)
 
     def least_busy(self, among: list[Worker]) -> Worker | None:
         """Return the worker with the fewest sessions, None when there is none."""

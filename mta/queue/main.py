@@ -3,9 +3,8 @@
 import gc
 import signal
 import socket
-import sys
 
-from mta.child import Child
+from mta.child import Child, say
 from mta.queue.process import QueueProcess
 from mta.store import StoreError, Writer
 
@@ -27,6 +26,6 @@ def main(child: Child) -> int:
         process.run()
         writer.close()
     except StoreError as problem:
-        print(f"mta: queue: {problem}", file=sys.stderr, flush=True)
+        say(f"queue: {problem}")
         return 1
     return 0

@@ -21,7 +21,7 @@ class PathBook:
     """All of them, by the name of their site."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._paths: dict[str, Path] = {}
         self._left: dict[str, Path] = {}
         self._left_before: dict[str, Path] = {}
@@ -35,11 +35,20 @@ class PathBook:
         path = self._paths.get(site)
         if path is None:
             path = self._left.pop(site, None) or self._left_before.pop(site, None)
-            path = path or paths.make("", site, self._settings, row)
+            path = path or paths.make("", site, self.settings, row)
             self._paths[site] = path
             if path.paused_until:
                 self.rest(path)
         return path
+
+    def find(self, site: str) -> Path | None:
+        """Return the path to a site, if it is here."""
+        return self._paths.get(site)
+
+    def drop(self, site: str) -> bool:
+        """Forget a path for good, unwritten, and return whether there was anything to write, or will be."""
+        kept = [paths.pop(site, None) for paths in (self._paths, self._left, self._left_before)]
+        return any(path is not None for path in kept)
 
     def maybe_leave(self, path: Path) -> bool:
         """Forget a path that nobody uses; return whether it is forgotten."""
@@ -66,7 +75,8 @@ class PathBook:
         over: list[Path] = []
         while self._pauses and self._pauses[0][0] <= now:
             path = self._paths.get(heapq.heappop(self._pauses)[1])
-            if path is not None:
+            # It may have been paused once more since.
+            if path is not None and path.paused_until <= now:
                 over.append(path)
         return over
 

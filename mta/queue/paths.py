@@ -25,6 +25,8 @@ __all__ = [
     "is_alive",
     "is_paused",
     "kept",
+    "leads",
+    "lost",
     "make",
     "most_sessions",
     "remember",
@@ -37,6 +39,8 @@ ALIVE_MS = 600_000
 """A host that greeted us so lately is believed to be there."""
 CEILING_MS = 600_000
 """How long a number of sessions that proved too many is not tried again."""
+MOST_DOUBLINGS = 5
+"""Of `pause_s`, while the name service does not know a domain: with its default the longest pause is 32 minutes."""
 
 
 def make(source: str, site: str, settings: Settings, row: PathRow | None) -> Path:
@@ -47,6 +51,7 @@ def make(source: str, site: str, settings: Settings, row: PathRow | None) -> Pat
         path.paused_until, path.failure = row.paused_until, row.failure
         path.ceiling, path.ceiling_until = row.ceiling, row.ceiling_until
         path.greeted_at = row.greeted_at
+        path.n_lost = row.n_lost
     return path
 
 
@@ -62,6 +67,7 @@ def row_of(path: Path, now: int) -> PathRow:
         path.ceiling_until,
         path.greeted_at,
         now,
+        path.n_lost,
     )
 
 
@@ -75,6 +81,11 @@ def is_paused(path: Path, now: int) -> bool:
     return path.paused_until > now
 
 
+def leads(path: Path, now: int) -> bool:
+    """Say whether mail may be sent over a path now."""
+    return not path.is_lost and path.paused_until <= now
+
+
 def is_alive(path: Path, now: int) -> bool:
     """Say whether a host of the path greeted us lately, and none failed since so that the path was paused."""
     return path.greeted_at + ALIVE_MS > now and path.greeted_at > 0 and path.failure is None
@@ -83,7 +94,8 @@ def is_alive(path: Path, now: int) -> bool:
 def most_sessions(path: Path, settings: Settings, now: int) -> int:
     """Return how many sessions a path may have now."""
     # A second one before the first was greeted would only wait for the same silence.
-    most = min(path.window, settings.connections) if is_alive(path, now) else 1
+    # The window may have grown under settings that allowed more.
+    most = min(path.window, settings.window_max, settings.connections) if is_alive(path, now) else 1
     return min(most, path.ceiling) if path.ceiling_until > now else most
 
 
@@ -133,6 +145,14 @@ def failed(path: Path, settings: Settings, outcome: Outcome, now: int) -> bool:
     path.failure = msgspec.structs.replace(outcome, status="deferred")
     path.paused_until = now + round(settings.pause_s * 1000)
     return True
+
+
+def lost(path: Path, settings: Settings, outcome: Outcome, now: int) -> None:
+    """Nobody knows the site of a path that is lost: it rests, each time twice as long as the time before."""
+    path.is_changed = True
+    path.failure = outcome
+    path.paused_until = now + round(settings.pause_s * 1000) * 2 ** min(path.n_lost, MOST_DOUBLINGS)
+    path.n_lost += 1
 
 
 def resume(path: Path) -> None:

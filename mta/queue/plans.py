@@ -4,24 +4,26 @@ Called by the queue process once a turn, after the commit.
 """
 
 from collections.abc import Callable
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
 
 from mta.link import Kind, Lease, Report, Resolve, Resolved, frame
-from mta.message import Outcome
+from mta.message import LOCAL_SITE, Outcome, lost_site
 from mta.queue.apply import Arrived, Off
 from mta.queue.awake import Known, Path, Queue
 from mta.queue.batch import Batch
-from mta.queue.changes import DeathChange, PathChange, PendingChange
+from mta.queue.changes import DeathChange, PathChange, PendingChange, WaitChange
 from mta.queue.orders import Moved
 from mta.queue.paths import remember, row_of
+from mta.queue.reports import REFUSED, Task
 from mta.queue.schedule import READ_PARTS, Question, Row, Schedule
 from mta.queue.workers import Worker, Workers
 from mta.report import Fault, PathPaused, PathResumed
 from mta.report import encode as encode_event
 from mta.store import (
-    BOUNCE,
+    EXPIRE,
     NEVER_MS,
     SUSPECT_DEATHS,
     PathRow,
@@ -53,6 +55,9 @@ REMEMBER_MS = 10_000
 # A path that was not heard of for so long begins anew.
 REMEMBERED_MS = 86_400_000
 SWEEP_PATHS = 200
+TOLD_QUEUES = 200
+# A worker of an older version does not say why.
+NO_ROUTE = Outcome("deferred", 451, "4.4.4", "no route to this domain", "", "")
 
 T = TypeVar("T")
 
@@ -154,15 +159,36 @@ class Plans:
         """A session is over."""
         path = self._schedule.closed(session, failure, now)
         if path is not None:
-            self._batch.note(encode_event(_paused(path, now)))
-            self._batch.add(PathChange(path.source, path.site, row_of(path, now)))
+            self._rests(path, now)
+
+    def _rests(self, path: Path, now: int) -> None:
+        self._batch.note(encode_event(_paused(path, now)))
+        self._batch.add(PathChange(path.source, path.site, row_of(path, now)))
+        # The others' rows say it when they go to sleep.
+        self._batch.add(WaitChange(tuple(islice(path.queues, TOLD_QUEUES)), path.site))
 
     def resolved(self, answer: Resolved, now: int) -> None:
         """A worker said where a domain goes."""
+        routing = self._schedule.routing
         until = now + round(answer.ttl_s * 1000)
-        path = self._path_row(answer.site, now)
         question = Question(answer.domain, answer.route)
-        self._schedule.resolved(question, (answer.site, answer.hosts), until, path, now)
+        lost = lost_site(answer.domain, answer.route)
+        failure = answer.failure
+        if failure is None and not answer.hosts and answer.site != LOCAL_SITE:
+            failure = NO_ROUTE
+        if failure is not None and failure.status != "bounced":
+            path = routing.lost(question, failure, self._path_row(lost, now), now)
+            if path is not None:
+                self._rests(path, now)
+            return
+        if failure is not None:
+            routing.refused(question, failure, until)
+        else:
+            site = (answer.site, answer.hosts, answer.ranks)
+            routing.resolved(question, site, until, self._path_row(answer.site, now), now)
+        if routing.found(question) or self._writer.look_up("path", path_key("", lost)) is not None:
+            self._batch.note(encode_event(PathResumed(now, b"", "", "", lost)))
+            self._batch.add(PathChange("", lost, None))
 
     # Turns
 
@@ -177,20 +203,19 @@ class Plans:
         schedule.due_again(now)
         for queue in schedule.hungry():
             self._read(queue, now)
+        schedule.routing.refuse(now)
         for queue in schedule.sleepers(now):
             batch.sleep(queue)
-        for question in schedule.resolving.questions(now):
-            self._ask(frame(Kind.RESOLVE, Resolve(question.domain, question.route)))
+        self._ask(now)
         if self._remember_at <= now:
             self._remember_at = now + REMEMBER_MS
             self._remember(now)
         if not may_lease:
             return
         for task in schedule.reports.tasks([w.incarnation for w in self._workers.all() if w.may_lease]):
-            report = Report("bounced" if task.kind == BOUNCE else "expired", task.failure, task.parts)
-            self._tell(task.worker, frame(Kind.REPORT, report))
+            self._tell(task.worker, frame(Kind.REPORT, _report(task)))
         for grant in schedule.grants(now):
-            lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts)
+            lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts, grant.ranks)
             self._tell(grant.worker, frame(Kind.LEASE, lease))
 
     def wait_ms(self, now: int) -> int:
@@ -219,12 +244,13 @@ class Plans:
         if worker is not None and "out" in worker.ends:
             worker.ends["out"].send(wire)
 
-    def _ask(self, question: bytes) -> None:
-        """Put a question to the workers in turn."""
-        able = [worker for worker in self._workers.all() if "out" in worker.ends]
-        if able:
+    def _ask(self, now: int) -> None:
+        """Put the questions to the workers in turn."""
+        able = [worker for worker in self._workers.all() if "out" in worker.ends and not worker.is_leaving]
+        for question in self._schedule.resolving.questions(now) if able else ():
             self._asked += 1
-            able[self._asked % len(able)].ends["out"].send(question)
+            asked = frame(Kind.RESOLVE, Resolve(question.domain, question.route))
+            able[self._asked % len(able)].ends["out"].send(asked)
 
     def _wake(self, now: int) -> None:
         rows = self._writer.look("wake", self._wake_from, WAKE_QUEUES)
@@ -249,8 +275,21 @@ class Plans:
                 return
             self._timer_from = key + b"\0"
             if part not in self._schedule.reports:
-                self._schedule.up(part, kind, now)
+                self._schedule.up(part, kind, self._maybe_failure(part, now) if kind == EXPIRE else None, now)
         self._next_timer = now if len(rows) == RING_TIMERS else now + POLL_MS
+
+    def _maybe_failure(self, part: bytes, now: int) -> Outcome | None:
+        """Return what was in the way of a part, if it was not the part itself."""
+        row = self._look_up(decode_part, "part", part, now)
+        queue = self._look_up(decode_queue, "queue", number_key(row.queue), now) if row is not None else None
+        if row is None or queue is None:
+            return None
+        awake = self._schedule.find(row.queue)
+        if awake is not None and awake.path is not None:
+            return awake.path.failure
+        site = queue.site or lost_site(queue.name.domain, queue.name.route)
+        path = self._look_up(decode_path, "path", path_key("", site), now)
+        return path.failure if path is not None else None
 
     def _awake(self, queue: int, now: int) -> Queue | None:
         """Return the queue, awake; None if its row cannot be read."""
@@ -302,6 +341,13 @@ class Plans:
             if not remember(old, REMEMBERED_MS, now):
                 self._batch.add(PathChange(old.source, old.site, None))
         self._swept = rows[-1][0] + b"\0" if len(rows) == SWEEP_PATHS else b""
+
+
+def _report(task: Task) -> Report:
+    if task.kind == EXPIRE:
+        return Report("expired", task.failure, task.parts)
+    # Where an operator sends mail back, it does not matter what else is in its way.
+    return Report("bounced", task.failure if task.kind == REFUSED else None, task.parts)
 
 
 def _paused(path: Path, now: int) -> PathPaused:

@@ -14,13 +14,16 @@ import select
 import socket
 import time
 from importlib.metadata import version
+from typing import Any
 
-from mta.child import BEAT_S, ORPHAN_S, Child
+import msgspec
+
+from mta.child import BEAT_S, ORPHAN_S, Child, QueuePart
 from mta.link import READ_OCTETS, Connection
 from mta.queue.changes import Circumstances
 from mta.queue.desk import Desk
 from mta.queue.shared import Shared
-from mta.report import ChildDied, Fault, Started, Stopped
+from mta.report import ChildDied, Fault, Reloaded, ReloadFailed, Started, Stopped
 from mta.store import StoreError, Writer
 
 __all__ = ["QueueProcess"]
@@ -57,6 +60,7 @@ class QueueProcess:
         self._turned_at = time.monotonic()
         self._hears_until = 0.0
         self._is_stopping = False
+        self._is_followed = False
 
     def run(self) -> None:
         """Serve until stopped. Raises StoreError when a flush failed."""
@@ -85,7 +89,8 @@ class QueueProcess:
                 shared.plans.tick(shared.clock.now_ms(), may_lease=not self._hears_until and not shared.is_tight)
             self._beat()
             desk.flush()
-        shared.tell(Stopped(shared.clock.now_ms(), b"", "", hostname))
+        if not self._is_followed:
+            shared.tell(Stopped(shared.clock.now_ms(), b"", "", hostname))
         self._commit()
 
     # Turns
@@ -187,6 +192,22 @@ class QueueProcess:
                 shared.writer.forget_dead_readers()
                 shared.workers.died(pid)
                 shared.tell(ChildDied(shared.clock.now_ms(), b"", "", name, pid, status))
+            elif word == "leave":
+                # Workers keep their sessions, and say again to the next process what this one has not answered.
+                self._is_stopping = self._is_followed = True
+            else:
+                self._hear_reload(word, rest)
+
+    def _hear_reload(self, word: str, rest: list[Any]) -> None:
+        shared = self._shared
+        now, hostname = shared.clock.now_ms(), shared.config.hostname
+        if word == "config":
+            shared.reconfigure(msgspec.convert(rest[0], QueuePart))
+            self._desk.leaving(set(rest[1]))
+        elif word == "reloaded":
+            shared.tell(Reloaded(now, b"", "", hostname, rest[0], version("posthaste-mta")))
+        elif word == "reload_failed":
+            shared.tell(ReloadFailed(now, b"", "", hostname, rest[0], tuple(rest[1])))
 
     def _hear_report(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -1,7 +1,8 @@
-"""Parts whose time is up: what is left of them is a report to the sender, and any worker can write that.
+"""Parts whose time is up, or that have nowhere to go: what is left of them is a report to the sender, which any worker
+can write.
 
-Rule: a part is in here from the moment its timer rang until that is settled. While it is leased for delivery it waits
-for what comes of that; from then on it is nobody else's.
+Rule: a part is in here from the moment its timer rang, or its queue was refused, until that is settled. While it is
+leased for delivery it waits for what comes of that; from then on it is nobody else's.
 
 Pure: no clock, no LMDB. Called by `schedule` and by the queue process. DESIGN section 5, report leases.
 """
@@ -10,8 +11,10 @@ import msgspec
 
 from mta.message import Outcome
 
-__all__ = ["Reports", "Task"]
+__all__ = ["REFUSED", "Reports", "Task"]
 
+REFUSED = 0
+"""A kind of report that no timer rings for: there is no way for the part, and `failure` says why."""
 MOST_OUT = 50
 """How many reports one worker has at once."""
 MOST_WAITING = 1000
@@ -19,7 +22,8 @@ MOST_WAITING = 1000
 
 
 class Task(msgspec.Struct, frozen=True):
-    """An order: let a worker report on these parts. `kind` is the timer's; `failure` is why their path was no way."""
+    """An order: let a worker report on these parts. `kind` is the timer's, or REFUSED; `failure` is why their path was
+    no way."""
 
     worker: int
     kind: int
@@ -53,6 +57,11 @@ class Reports:
             self._delivering.add(part)
         else:
             self._waiting[part] = None
+
+    def drop_refused(self, part: bytes) -> None:
+        """An operator has something else in mind for a part than its refusal."""
+        if self._kinds.get(part, (0, None))[0] == REFUSED:
+            self.done(part)
 
     def is_up(self, part: bytes) -> bool:
         """Say whether a part that is leased for delivery shall not be tried again."""

@@ -7,6 +7,7 @@ Pure: no clock. Called by `schedule`, `granting` and the plans.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
@@ -14,8 +15,8 @@ from mta.queue.awake import Queue
 
 __all__ = ["RESOLVE_AGAIN_MS", "Question", "Resolving"]
 
-RESOLVE_AGAIN_MS = 5000
-"""How long a worker may take to answer where a domain goes."""
+RESOLVE_AGAIN_MS = 60_000
+"""How long a worker may take to answer where a domain goes: name servers may be slow, and may be several."""
 MOST_QUESTIONS = 500
 
 
@@ -61,6 +62,14 @@ class Resolving:
                 if not line:
                     del self._lines[tenant]
         return list(self._asking.pop(question, {}).values())
+
+    def ask_again(self, queues: Iterable[Queue] = ()) -> None:
+        """Ask for these, and put every question again that is open: who was asked is gone, or knows what is no more."""
+        for question, (_, tenant) in list(self._open.items()):
+            self._close(question)
+            self._lines.setdefault(tenant, {})[question] = None
+        for queue in queues:
+            self.ask(queue)
 
     def questions(self, now: int) -> list[Question]:
         """Return what a worker should be asked now."""

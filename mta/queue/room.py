@@ -39,6 +39,11 @@ class Room:
         self.outbox_octets = 0
         """What of the rest are events that nobody has taken."""
 
+    def reconfigure(self, reserve_octets: int) -> None:
+        """Keep another reserve; the next look takes it up."""
+        self._most_reserve_octets = reserve_octets
+        self._disk_at = self._pages_at = 0.0
+
     def look(self) -> None:
         """Look again, unless that was just done."""
         now = time.monotonic()

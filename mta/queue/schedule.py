@@ -13,27 +13,19 @@ or among the suspects. Parts whose time is up are known to `reports` instead.
 from collections.abc import Sequence
 
 from mta.config import Path as Settings
-from mta.message import LOCAL_SITE, Hosts, Outcome, QueueName
-from mta.queue import paths, turns
-from mta.queue.awake import Known, Path, Queue, Session
+from mta.message import LOCAL_SITE, Outcome, QueueName
+from mta.queue import paths
+from mta.queue.awake import Kept, Known, Path, Queue, Row, Session
 from mta.queue.granting import Grant, Granting
 from mta.queue.leases import Leases
 from mta.queue.pathbook import PathBook
 from mta.queue.reports import Reports
 from mta.queue.resolving import Question, Resolving
+from mta.queue.routing import Routing
 from mta.queue.waiting import READ_PARTS, Waiting
 from mta.store import NEVER_MS, PathRow
 
 __all__ = ["READ_PARTS", "Grant", "Question", "Row", "Schedule"]
-
-Row = tuple[bytes, int, bytes, int, bool]
-"""What is read of `due`: (key, due ms, part, cost, is_suspect)."""
-
-Site = tuple[str, Hosts]
-"""Where mail goes: (name, hosts in order)."""
-
-Kept = tuple[int, str, bool]
-"""A session that a worker has: (number, site, whether it was greeted)."""
 
 
 class Schedule:
@@ -48,7 +40,15 @@ class Schedule:
         self.reports = Reports()
         self.resolving = Resolving()
         self._granting = Granting(settings, self._waiting, self._leases, self.resolving)
+        self.routing = Routing(settings, self._waiting, self._paths, self._granting, self.reports, self.resolving)
         self._given_back: list[bytes] = []
+
+    def reconfigure(self, settings: Settings, most_sessions: int) -> None:
+        """Work by other settings from now on, and ask anew where mail goes: what was heard of that was as of before."""
+        self._settings = self._paths.settings = self.routing.settings = settings
+        self._granting.settings = self._granting.suspects.settings = settings
+        self._leases.most_sessions = most_sessions
+        self.resolving.ask_again(self._waiting.all())
 
     # Queues and their parts
 
@@ -150,20 +150,22 @@ class Schedule:
             self._waiting.settle_down(known.queue, now)
         if not due:
             self.reports.done(part)
-        elif queue is not None:
+            return
+        self.reports.drop_refused(part)
+        if queue is not None:
             self._waiting.expect(queue, due)
-            queue.is_urgent = due < NEVER_MS
+            queue.is_urgent |= due < NEVER_MS
             if queue.path is not None:
-                self._hurry(queue, queue.path, now)
+                self.routing.hurry(queue, queue.path, now)
 
-    def up(self, part: bytes, kind: int, now: int) -> None:
-        """A part's time is up: it goes out no more, and is reported once it is not leased."""
+    def up(self, part: bytes, kind: int, failure: Outcome | None, now: int) -> None:
+        """A part's time is up: it goes out no more, and is reported once it is not leased. `failure` is what the tables
+        know to be in its way."""
         known = self._known.get(part)
         is_leased = known is not None and known.is_out
-        failure: Outcome | None = None
         if known is not None:
             path = known.queue.path
-            failure = path.failure if path is not None else None
+            failure = path.failure if path is not None else failure
             if not is_leased:
                 del self._known[part]
                 self._take_out(part, known)
@@ -189,22 +191,6 @@ class Schedule:
         """Say whether a path is in RAM."""
         return site in self._paths
 
-    def resolved(self, question: Question, site: Site, until: int, row: PathRow | None, now: int) -> None:
-        """It is known where mail goes, until then; `row` is what is remembered of the path there."""
-        name, hosts = site
-        path = self._paths.take(name, row)
-        path.hosts = hosts
-        for queue in self.resolving.answered(question):
-            # Into the new one first: a queue that leaves its path and comes back must not make it forgotten in between.
-            path.queues[queue.number] = queue
-            if queue.path is not path:
-                self._leave_path(queue)
-            queue.path, queue.until = path, until
-            self._hurry(queue, path, now)
-            if queue.ready:
-                self._granting.enlist(queue)
-        self._forget_if_unused(path)
-
     def to_remember(self, now: int) -> list[PathRow]:
         """Return what changed about paths since the last call."""
         return self._paths.to_remember(now)
@@ -219,7 +205,7 @@ class Schedule:
         self._leases.greet(session)
         self._granting.feed()
         if paths.greeted(session.path, now):
-            self._go_on(session.path)
+            self.routing.go_on(session.path)
             return session.path
         self._granting.make_busy(session.path)
         return None
@@ -238,7 +224,7 @@ class Schedule:
         self._granting.feed()
         is_paused = failure is not None and path.site != LOCAL_SITE and self._fail(path, failure, now)
         self._granting.make_busy(path)
-        self._forget_if_unused(path)
+        self.routing.forget_if_unused(path)
         return path if is_paused else None
 
     def _fail(self, path: Path, failure: Outcome, now: int) -> bool:
@@ -249,19 +235,6 @@ class Schedule:
         for queue in path.queues.values():
             self._waiting.settle_down(queue, now)
         return True
-
-    def _hurry(self, queue: Queue, path: Path, now: int) -> None:
-        """Use a path at once, though it rests, if an operator wants that of a queue."""
-        if queue.is_urgent and paths.is_paused(path, now):
-            paths.resume(path)
-            self._go_on(path)
-        queue.is_urgent = False
-
-    def _go_on(self, path: Path) -> None:
-        """A path may be used again."""
-        for queue in path.queues.values():
-            self._waiting.want(queue)
-        self._granting.make_busy(path)
 
     def worker_joined(self, worker: int, credit: int) -> None:
         """A worker may be given sessions, and leases of `credit` parts at once."""
@@ -275,6 +248,7 @@ class Schedule:
     def worker_gone(self, worker: int, now: int) -> list[bytes]:
         """A worker is dead, or says what it has from the start: its sessions are over; return the parts it held."""
         self._leases.leave(worker)
+        self.resolving.ask_again()
         held: list[bytes] = []
         for session in [s for s in self._leases.sessions.values() if s.worker == worker]:
             held += session.parts
@@ -322,14 +296,16 @@ class Schedule:
         asleep = self._waiting.sleepers(now)
         for queue in asleep:
             self.resolving.forget(queue)
-            queue.sleeps_until = queue.path.paused_until if queue.path is not None else 0
-            self._leave_path(queue)
+            path = queue.path
+            if path is not None and paths.is_paused(path, now):
+                queue.sleeps_until, queue.sleeps_for = path.paused_until, path.site
+            self.routing.leave(queue)
         return asleep
 
     def due_again(self, now: int) -> None:
         """Let paths go on whose pause is over, and make hungry the queues of which something became due."""
         for path in self._paths.rested(now):
-            self._go_on(path)
+            self.routing.go_on(path)
         self._waiting.due_again(now)
 
     def next_due(self) -> int:
@@ -384,15 +360,3 @@ class Schedule:
             else:
                 queue.ready.appendleft(part)
             self._granting.enlist(queue)
-
-    def _leave_path(self, queue: Queue) -> None:
-        path = queue.path
-        if path is not None:
-            turns.strike(path, queue)
-            path.queues.pop(queue.number, None)
-            queue.path = None
-            self._forget_if_unused(path)
-
-    def _forget_if_unused(self, path: Path) -> None:
-        if self._paths.maybe_leave(path):
-            self._granting.forget(path)

@@ -1,5 +1,8 @@
 """What the queue process's loop and its desk share, made once from the configuration and an open environment."""
 
+import msgspec
+
+from mta.child import QueuePart
 from mta.config import Config
 from mta.queue.batch import Batch
 from mta.queue.clock import Clock
@@ -34,6 +37,13 @@ class Shared:
         """New mail may come in."""
         self.is_tight = False
         """Events that nobody takes have filled what room there was: nothing should be done that makes more of them."""
+
+    def reconfigure(self, part: QueuePart) -> None:
+        """Work by another configuration from now on."""
+        changes = {name: getattr(part, name) for name in part.__struct_fields__}
+        self.config = msgspec.structs.replace(self.config, **changes)
+        self.schedule.reconfigure(part.path, part.deliver.sessions)
+        self._room.reconfigure(part.queue.reserve_octets)
 
     def tell(self, event: Event) -> None:
         """Put an event into the next commit."""

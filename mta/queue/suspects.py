@@ -10,7 +10,7 @@ Pure: no clock. Called by `granting`, and by `schedule` for what becomes of them
 from mta.config import Path as Settings
 from mta.message import LOCAL_SITE
 from mta.queue import paths
-from mta.queue.awake import Known, Path, Session, Worker
+from mta.queue.awake import Known, Path, Queue, Session, Worker
 from mta.queue.leases import Leases
 
 __all__ = ["Suspects"]
@@ -21,7 +21,7 @@ class Suspects:
 
     def __init__(self, leases: Leases, settings: Settings) -> None:
         self._leases = leases
-        self._settings = settings
+        self.settings = settings
         self._waiting: dict[bytes, Known] = {}
         self._alone = b""
         self._reserved: Worker | None = None
@@ -43,6 +43,10 @@ class Suspects:
         if part == self._alone:
             self._release()
 
+    def of(self, queue: Queue) -> list[bytes]:
+        """Return the suspects of one queue that wait."""
+        return [part for part, known in self._waiting.items() if known.queue is queue]
+
     def grants(self, now: int) -> list[tuple[Session, bytes, Known]]:
         """Return the suspect to lease now, with its session, if its hour has come."""
         if not self._waiting and self._reserved is None:
@@ -56,7 +60,7 @@ class Suspects:
             worker = min(self._leases.workers.values(), key=lambda one: one.n_parts)
         for part, known in self._waiting.items():
             path = known.queue.path
-            if path is None or paths.is_paused(path, now) or not self._has_way(worker, path, now):
+            if path is None or not paths.leads(path, now) or not self._has_way(worker, path, now):
                 continue
             self._reserved, worker.is_reserved = worker, True
             if worker.n_parts:
@@ -72,7 +76,7 @@ class Suspects:
         """Say whether a worker has a session for a path, or may have one."""
         if self._idle(worker, path) is not None:
             return True
-        has_place = path.site == LOCAL_SITE or len(path.sessions) < self._settings.connections
+        has_place = path.site == LOCAL_SITE or len(path.sessions) < self.settings.connections
         return has_place and self._leases.has_room(path, is_alive=paths.is_alive(path, now))
 
     def _idle(self, worker: Worker, path: Path) -> Session | None:

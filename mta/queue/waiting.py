@@ -38,6 +38,10 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._queues)
 
+    def all(self) -> list[Queue]:
+        """Return the queues that are awake."""
+        return list(self._queues.values())
+
     def find(self, number: int) -> Queue | None:
         """Return the queue if it is awake."""
         return self._queues.get(number)

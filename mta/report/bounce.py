@@ -24,6 +24,7 @@ import msgspec
 
 from mta.address import ATEXT
 from mta.message import Outcome
+from mta.reply import ENHANCED, visible
 
 __all__ = ["HEADER_OCTETS", "FailedRecipient", "Notice", "Original", "build_notice"]
 
@@ -36,9 +37,6 @@ LINE_OCTETS = 998
 # A word is cut when it is longer: four octets a character and an indent then still fit a line.
 WORD_COLUMNS = 240
 
-# What ends a line or moves the cursor where somebody reads it, what turns the order of characters round, and what has
-# no UTF-8.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LONG_WORD = re.compile(f"([^ ]{{{WORD_COLUMNS}}})(?=[^ ])")
 
 # RFC 5321 s2.3.8: CR and LF stand together or not at all; RFC 5322 s4.1 has no NUL any more.
@@ -56,8 +54,6 @@ MESSAGE_ID = re.compile(
 # "mx.example.test [192.0.2.1]", the name alone, or the address alone.
 REMOTE_NAME = re.compile(r"([A-Za-z0-9._-]{1,255})(?: \[[0-9A-Fa-f:.]+\])?")
 REMOTE_ADDRESS = re.compile(r"\[([0-9A-Fa-f:.]{1,45})\]")
-# RFC 3463 s2; a success is none of a failed recipient's.
-ENHANCED = re.compile(r"[45]\.[0-9]{1,3}\.[0-9]{1,3}")
 
 # RFC 3463 s3.5: delivery time expired.
 EXPIRED = "4.4.7"
@@ -174,7 +170,7 @@ def _words(
         yield f"  <{_clean(one.address)}>"
         yield from _wrap(_what_happened(one, expired_after_s), "    ")
         if said := _reply(one.outcome):
-            yield from _wrap(f"{one.outcome.remote_mta or 'The next mail server'} said:", "    ")
+            yield from _wrap(f"{one.outcome.remote_mta} said:", "    ")
             for line in said:
                 yield from _wrap(line, "        ")
     yield ""
@@ -199,8 +195,11 @@ def _what_happened(one: FailedRecipient, expired_after_s: float) -> str:
 def _reply(outcome: Outcome) -> list[str]:
     """Return the peer's reply line by line, as it came over the wire; nothing if it said nothing.
 
+    A diagnostic without a peer is a word of ours to the operator, and names paths.
     RFC 3461 s9.2: a reply of several lines is reported whole, code and all.
     """
+    if not outcome.remote_mta:
+        return []
     lines = outcome.diagnostic.replace("\r\n", "\n").strip().split("\n")
     if not 200 <= outcome.code <= 599 or lines == [""]:
         return [line for line in lines if line]
@@ -245,7 +244,8 @@ def _status(one: FailedRecipient) -> str:
     """Return a status code; where the outcome has none that could be one, its class alone."""
     if one.final == "expired":
         return EXPIRED
-    if ENHANCED.fullmatch(one.outcome.enhanced):
+    # A success is none of a failed recipient's.
+    if (found := ENHANCED.fullmatch(one.outcome.enhanced)) and found[1] != "2":
         return one.outcome.enhanced
     return "4.0.0" if one.outcome.code // 100 == 4 else "5.0.0"
 
@@ -308,8 +308,8 @@ def _boundary(notice_id: bytes, parts: Sequence[bytes]) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """Return text that stays on its line: every control character is a question mark, a tab a space."""
-    return CONTROL.sub("?", text.replace("\t", " "))
+    """Return text that stays on its line: whatever does not show itself is a question mark, a tab a space."""
+    return visible(text.replace("\t", " "))
 
 
 def _wrap(text: str, indent: str = "", hanging: str | None = None) -> list[str]:

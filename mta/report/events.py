@@ -5,7 +5,6 @@ segment file by `mta: report`, which renders it with `to_json`. INTERFACES pins 
 order. `at` and every other `*_at` are milliseconds since 1970, 0 for none; `id` is 16 bytes, b"" for none.
 """
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,7 +12,8 @@ from typing import NamedTuple, get_args, get_type_hints
 
 import msgspec
 
-from mta.message import DIAGNOSTIC_OCTETS
+from mta.message import cut
+from mta.reply import is_visible
 
 __all__ = [
     "FATES",
@@ -31,20 +31,22 @@ __all__ = [
     "PathResumed",
     "Received",
     "Rejected",
+    "ReloadFailed",
+    "Reloaded",
     "SetAside",
     "Started",
     "Stopped",
     "StorageLow",
     "StorageOk",
+    "StressBegan",
+    "StressEnded",
     "cut",
     "decode",
     "encode",
+    "escape_json",
     "rfc3339",
     "to_json",
 ]
-
-# DEL and the C1 controls in UTF-8: JSON lets them stand, and some terminals obey them.
-CONTROL = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
 
 
 class Base(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +90,8 @@ class Delivered(Fate, frozen=True, tag="delivered"):
 
 
 class Deferred(Fate, frozen=True, tag="deferred"):
-    """It is tried again at `next_at`."""
+    """It is tried again at `next_at`. A `reason` that begins with "possibly delivered" is a possible repeat: the peer
+    has the whole message, and we do not know whether it took it (`mta.smtp.POSSIBLE_REPEAT`)."""
 
 
 class Bounced(Fate, frozen=True, tag="bounced"):
@@ -141,6 +144,22 @@ class Stopped(Base, frozen=True, tag="stopped"):
     hostname: str
 
 
+class Reloaded(Base, frozen=True, tag="reloaded"):
+    """New workers serve by the configuration as it is now; `kind` is reload or upgrade, `version` the program's."""
+
+    hostname: str
+    kind: str
+    version: str
+
+
+class ReloadFailed(Base, frozen=True, tag="reload_failed"):
+    """Nothing was changed by a reload or upgrade, because of the problems."""
+
+    hostname: str
+    kind: str
+    problems: tuple[str, ...]
+
+
 class ChildDied(Base, frozen=True, tag="child_died"):
     """A child process ended that should not have; `status` as in waitpid(2), decoded: "exit 1", "signal 9"."""
 
@@ -190,6 +209,20 @@ class StorageOk(Base, frozen=True, tag="storage_ok"):
     reserve_octets: int
 
 
+class StressBegan(Base, frozen=True, tag="stress_began"):
+    """Clients' connections are near `limit`: there is less patience with them."""
+
+    n_connections: int
+    limit: int
+
+
+class StressEnded(Base, frozen=True, tag="stress_ended"):
+    """They are well below it again."""
+
+    n_connections: int
+    limit: int
+
+
 class Fault(Base, frozen=True, tag="fault"):
     """Something that should not happen; `detail` is an escaped traceback or a sentence."""
 
@@ -209,10 +242,14 @@ Event = (
     | SetAside
     | StorageLow
     | StorageOk
+    | StressBegan
+    | StressEnded
     | Rejected
     | ConnectionClosed
     | Started
     | Stopped
+    | Reloaded
+    | ReloadFailed
     | ChildDied
     | Fault
 )
@@ -231,13 +268,6 @@ _decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
 def decode(data: bytes) -> Event:
     """Return the event that `encode` wrote. Raises msgspec.DecodeError for anything else."""
     return _decoder.decode(data)
-
-
-def cut(text: str, octets: int = DIAGNOSTIC_OCTETS) -> str:
-    """Return `text`, cut so that it takes at most `octets` in UTF-8, never inside a character."""
-    if len(text) * 4 <= octets:
-        return text
-    return text.encode("utf-8", "replace")[:octets].decode("utf-8", "ignore")
 
 
 def rfc3339(ms: int) -> str:
@@ -278,7 +308,7 @@ _encode_json = msgspec.json.Encoder().encode
 def to_json(seq: int, event: Event) -> bytes:
     """Return one JSON line without its line end: seq, at, event, id, tenant, then the event's own fields.
 
-    No octet in it is a control character, whatever a client or a peer said.
+    Nothing in it does anything to a terminal, whatever a client or a peer said.
 
     Raises ValueError, OverflowError or OSError for a time outside the years 1 to 9999; anything else is a bug.
     """
@@ -289,9 +319,23 @@ def to_json(seq: int, event: Event) -> bytes:
         values[place] = values[place].hex()
     for place in times:
         values[place] = rfc3339(values[place])
-    line = _encode_json(row(*values))
-    return CONTROL.sub(_escape, line) if b"\xc2" in line or b"\x7f" in line else line
+    return escape_json(_encode_json(row(*values)))
 
 
-def _escape(found: re.Match[bytes]) -> bytes:
-    return b"\\u00%02x" % found[0][-1]
+def escape_json(line: bytes) -> bytes:
+    """Return JSON that means the same, with an escape for each character that does more than show itself.
+
+    JSON lets DEL, the C1 controls and what turns the writing round stand, and some terminals obey them.
+    """
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    text = line.decode()
+    if text.isprintable():
+        return line
+    return "".join(c if is_visible(c) else _escape(c) for c in text).encode()
+
+
+def _escape(character: str) -> str:
+    # RFC 8259 s7: beyond the basic plane a pair of surrogates.
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))

@@ -8,10 +8,9 @@ Called by the master after the fork; ends in order on SIGTERM or when the master
 import contextlib
 import signal
 import socket
-import sys
 import time
 
-from mta.child import BEAT_S, Child
+from mta.child import BEAT_S, Child, say
 from mta.errors import StartError
 from mta.report.consumer import Consumer
 from mta.report.segments import GapError, SegmentWriter
@@ -36,13 +35,13 @@ def main(child: Child) -> int:
     try:
         writer = SegmentWriter(config.events.directory, config.events.segment_octets, config.events.keep_s)
     except StartError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     child.tell("ready")
     try:
         return _Loop(child, writer).run()
     except GapError as error:
-        _say(str(error))
+        say(str(error))
         return 1
     finally:
         writer.close()
@@ -96,11 +95,11 @@ class _Loop:
             self._consumer.take(rows)
         except OSError as error:
             if not self._is_failing:
-                _say(f"{self._writer.directory}: events cannot be written, they wait in the queue: {error.strerror}")
+                say(f"{self._writer.directory}: events cannot be written, they wait in the queue: {error.strerror}")
             self._is_failing = True
             return len(rows)
         if self._is_failing:
-            _say(f"{self._writer.directory}: events are written again")
+            say(f"{self._writer.directory}: events are written again")
         self._is_failing = False
         self._confirm()
         return len(rows)
@@ -142,7 +141,3 @@ class _Loop:
         # A process that was stopped and goes on is told of a signal that has no number.
         if told is not None and told.si_signo == signal.SIGTERM:
             self._is_ending = True
-
-
-def _say(sentence: str) -> None:
-    print(f"mta: {sentence}", file=sys.stderr, flush=True)

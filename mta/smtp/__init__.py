@@ -6,15 +6,18 @@
 from mta.smtp.address import NULL_PATH
 from mta.smtp.client import Client
 from mta.smtp.events import Chunk, Data, Event, Hello, Mail, Message, Pause, Quit, Rcpt, Refused
-from mta.smtp.letter import Done, Letter, Over, Ready
+from mta.smtp.letter import Done, Letter, Over, Ready, TryNext
+from mta.smtp.outcomes import POSSIBLE_REPEAT
 from mta.smtp.received import DateStamp, received_field
-from mta.smtp.replies import REPLY_354_GO_AHEAD
+from mta.smtp.replies import REPLY_354_GO_AHEAD, REPLY_421_TIMEOUT
 from mta.smtp.session import Session
 from mta.smtp.states import State
 
 __all__ = [
     "NULL_PATH",
+    "POSSIBLE_REPEAT",
     "REPLY_354_GO_AHEAD",
+    "REPLY_421_TIMEOUT",
     "Chunk",
     "Client",
     "Data",
@@ -33,5 +36,6 @@ __all__ = [
     "Refused",
     "Session",
     "State",
+    "TryNext",
     "received_field",
 ]

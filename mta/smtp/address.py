@@ -1,4 +1,4 @@
-"""Paths as they stand in MAIL and RCPT. RFC 5321 s4.1.2, RFC 6531 s3.3.
+"""Paths as they stand in MAIL and RCPT, and names as they stand in EHLO. RFC 5321 s4.1.2, RFC 6531 s3.3.
 
 Rule: what is accepted here can be sent on as it is. `Address.text` is the mailbox as the client wrote it, without a
 source route; `local` and `domain` are what to compare and to look up.
@@ -12,12 +12,22 @@ them try twice.
 
 import re
 
-from mta.address import ATEXT, LOCAL_OCTETS, PATH_OCTETS, TOO_LONG, canonical_domain, n_octets, parse_mailbox
+from mta.address import (
+    ATEXT,
+    LOCAL_OCTETS,
+    PATH_OCTETS,
+    TOO_LONG,
+    canonical_domain,
+    canonical_literal,
+    n_octets,
+    parse_mailbox,
+)
 from mta.message import Address
 
 __all__ = [
     "BAD_KEYWORDS",
     "NULL_PATH",
+    "is_hello_name",
     "parse_forward_path",
     "parse_reverse_path",
 ]
@@ -25,6 +35,8 @@ __all__ = [
 NULL_PATH = Address("", "", "")
 """The null reverse-path, `<>`. RFC 5321 s4.5.5."""
 
+# Letters, digits, hyphens and dots, and the underscore that many a host name has; what it names is for policy to check.
+HELLO_NAME = re.compile(rb"[A-Za-z0-9._-]{1,255}")
 # sub-domain = Let-dig [Ldh-str]. A domain of 63 octets cannot hold a label that is too long.
 ORDINARY = (
     rf" *<(([{ATEXT}]++(?:\.[{ATEXT}]++)*+)"
@@ -45,6 +57,11 @@ BAD_BRACKETS = "The address must stand in angle brackets, with nothing but param
 BAD_UTF8 = "The address is not valid UTF-8"
 BAD_ROUTE = "The source route is malformed"
 EMPTY_PATH = "A recipient must not be empty"
+
+
+def is_hello_name(argument: bytes) -> bool:
+    """Return whether the argument of EHLO or HELO is a name or an address literal. RFC 5321 s4.1.1.1."""
+    return HELLO_NAME.fullmatch(argument) is not None or canonical_literal(argument.decode("latin-1")) is not None
 
 
 def parse_reverse_path(argument: bytes) -> tuple[Address, str] | str:

@@ -23,19 +23,16 @@ import msgspec
 
 from mta._fast import DotStuffer, ReplyReader
 from mta.config import Deliver
-from mta.message import DIAGNOSTIC_OCTETS, Outcome, Status
-from mta.smtp.letter import Done, L, Over, Ready
+from mta.message import Outcome, Status
+from mta.smtp.extensions import NOTHING, read_ehlo
+from mta.smtp.letter import Done, L, Over, Ready, TryNext
+from mta.smtp.outcomes import outcome_of, possible_repeat, refusal_of
+from mta.smtp.params import mail_params
 from mta.smtp.transaction import Step, Transaction
 
 __all__ = ["Client"]
 
-# RFC 1870 s3: at most 20 digits; longer ones are noise, and int() refuses thousands of them with an exception.
-SIZE = re.compile(r"[0-9]{1,20}\Z")
-# What a terminal may obey when somebody reads it there; a reply of several lines keeps its line ends.
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SURROGATE = re.compile("[\ud800-\udfff]")
-# RFC 2034 s4, RFC 3463 s2.
-ENHANCED = re.compile(rb"([245])\.[0-9]{1,3}\.[0-9]{1,3}(?=\s|\Z)")
 
 
 class Client(Generic[L]):
@@ -44,6 +41,8 @@ class Client(Generic[L]):
     def __init__(self, hostname: str, remote_mta: str, limits: Deliver) -> None:
         self.is_over = False
         """`Over` was told; nothing more will be."""
+        self.n_replies = 0
+        """Replies that were read to their end: a peer that is still at one has not answered yet."""
         self._hostname = hostname
         self._remote_mta = remote_mta
         self._limits = limits
@@ -58,7 +57,9 @@ class Client(Generic[L]):
         self._has_settled = False
         self._stuffer = DotStuffer()
         self._n_sent = 0
-        self._keywords: dict[str, str] = {}
+        self._offers = NOTHING
+        # The reply that is coming in began before anything was asked.
+        self._is_early = False
 
     @property
     def is_idle(self) -> bool:
@@ -96,12 +97,14 @@ class Client(Generic[L]):
         """Take one network read, cut anywhere."""
         expected = self._expected
         n_asked = len(expected)
-        for code, text in self._reader.feed(data):
+        replies = self._reader.feed(data)
+        self.n_replies += len(replies)
+        for code, text in replies:
             if self.is_over:
                 return
             if code == 421:
                 self._close(self._outcome("deferred", code, text, "the peer ended the session"))
-            elif not n_asked:
+            elif not n_asked or self._is_early:
                 self._end(self._outcome("deferred", code, text, "the peer answered what was not asked", "4.5.0"))
             else:
                 n_asked -= 1
@@ -115,6 +118,7 @@ class Client(Generic[L]):
                     self._end(self._refusal("deferred", code, text, row.at))
         if self._reader.broken:
             self._end(self._outcome("deferred", 451, b"", f"{self._remote_mta} does not speak SMTP", "4.5.0"))
+        self._is_early = self._reader.inside and (self._is_early or not n_asked)
         self._pump()
 
     def events(self) -> list[Ready | Done[L] | Over[L]]:
@@ -140,7 +144,7 @@ class Client(Generic[L]):
     def abort(self) -> None:
         """End at once: a letter past its final dot is deferred, all others are left over."""
         if self._open:
-            self._open[0].is_touched = Step.DOT in self._expected
+            self._open[0].is_touched = self._open[0].is_sent
         self._has_settled = True
         self.lost("we ended the session")
 
@@ -151,7 +155,7 @@ class Client(Generic[L]):
         expected = self._expected
         if not self._is_ready or self.is_over:
             return
-        if "PIPELINING" in self._keywords:
+        if self._offers.pipelining:
             if self._waiting and (not expected or expected[-1] >= Step.DOT) and self._start():
                 lines = self._open[-1].lines
                 expected.extend([step for step, _ in lines])
@@ -167,8 +171,8 @@ class Client(Generic[L]):
         while self._waiting:
             letter = self._waiting.popleft()
             lines = self._compose(letter)
-            if isinstance(lines, Outcome):
-                self._events.append(Done(letter, [(number, lines) for number, _ in letter.recipients]))
+            if not isinstance(lines, deque):
+                self._events.append(lines)
                 continue
             if self._needs_rset:
                 self._needs_rset = False
@@ -177,32 +181,32 @@ class Client(Generic[L]):
             return True
         return False
 
-    def _compose(self, letter: L) -> deque[tuple[Step, str]] | Outcome:
+    def _compose(self, letter: L) -> deque[tuple[Step, str]] | Done[L]:
         """Return the lines from MAIL to DATA, or why this peer cannot have the letter: we know without asking."""
-        offers = self._keywords
-        # RFC 1870 s4: a size of 0, or none, means that no limit is known.
-        size = int(offers["SIZE"]) if SIZE.match(offers.get("SIZE", "")) else 0
-        if 0 < size < letter.octets:
-            return self._outcome("bounced", 552, b"", f"{self._remote_mta} takes at most {size} octets", "5.3.4")
-        if letter.has_8bit and "8BITMIME" not in offers:
-            return self._outcome("bounced", 554, b"", f"{self._remote_mta} does not take 8-bit mail", "5.6.3")
         rows = [f"RCPT TO:<{path}>\r\n" for _, path in letter.recipients]
         text = "".join([letter.sender, *rows])
         is_utf8 = letter.utf8 or not text.isascii()
-        if is_utf8 and "SMTPUTF8" not in offers:
-            return self._outcome(
-                "bounced", 553, b"", f"{self._remote_mta} does not take internationalized mail", "5.6.7"
-            )
         # An address with a line end in it would be a command of its own; a surrogate cannot be sent at all.
         if text.count("\r") != len(rows) or text.count("\n") != len(rows) or (is_utf8 and SURROGATE.search(text)):
-            return self._outcome("bounced", 553, b"", "an address cannot be sent over SMTP", "5.1.3")
-        mail = f"MAIL FROM:<{letter.sender}>"
-        if "SIZE" in offers:
-            mail += f" SIZE={letter.octets}"
-        mail += " BODY=8BITMIME" if letter.has_8bit else ""
-        mail += " SMTPUTF8" if is_utf8 else ""
-        lines = [(Step.MAIL, f"{mail}\r\n"), *[(Step.RCPT, row) for row in rows], (Step.DATA, "DATA\r\n")]
-        return deque(lines)
+            outcome = self._outcome("bounced", 553, b"", "an address cannot be sent over SMTP", "5.1.3")
+            return Done(letter, [(number, outcome) for number, _ in letter.recipients])
+        lack = self._lack(letter, is_utf8=is_utf8)
+        if lack is not None:
+            return TryNext(letter, [(number, lack) for number, _ in letter.recipients], is_misfit=True)
+        size = letter.octets if self._offers.size else -1
+        mail = f"MAIL FROM:<{letter.sender}>{mail_params(size, body_8bit=letter.has_8bit, utf8=is_utf8)}\r\n"
+        return deque([(Step.MAIL, mail), *[(Step.RCPT, row) for row in rows], (Step.DATA, "DATA\r\n")])
+
+    def _lack(self, letter: L, *, is_utf8: bool) -> Outcome | None:
+        """Return what becomes of a letter that no host takes whose EHLO is like this one's; None if this one may."""
+        offers, peer = self._offers, self._remote_mta
+        if 0 < offers.max_octets < letter.octets:
+            return self._outcome("bounced", 552, b"", f"{peer} takes at most {offers.max_octets} octets", "5.3.4")
+        if letter.has_8bit and not offers.eight_bit:
+            return self._outcome("bounced", 554, b"", f"{peer} does not take 8-bit mail", "5.6.3")
+        if is_utf8 and not offers.utf8:
+            return self._outcome("bounced", 553, b"", f"{peer} does not take internationalized mail", "5.6.7")
+        return None
 
     # What replies mean, one function a step; TABLE below names it and the classes of reply that it takes.
 
@@ -216,9 +220,7 @@ class Client(Generic[L]):
             self._output.append(f"HELO {self._hostname}\r\n".encode())
             self._expected.append(Step.HELO)
             return
-        for line in text.decode("ascii", "replace").upper().split("\n")[1:]:
-            keyword, _, argument = line.strip().partition(" ")
-            self._keywords[keyword] = argument.strip()
+        self._offers = read_ehlo(text)
         self._on_helo(code, text)
 
     def _on_helo(self, code: int, text: bytes) -> None:
@@ -259,6 +261,10 @@ class Client(Generic[L]):
             self._n_sent = 0
             self._expected.append(Step.BODY)
             self._send_piece(head.letter)
+        elif head.accepted:
+            # It refused the sender and takes a mail to these recipients all the same: we had better not send any.
+            self._settle(self._refusal("deferred", code, text, "MAIL"))
+            self._end(self._outcome("deferred", code, text, "the peer wants mail from a sender it refused", "4.5.0"))
         else:
             # RFC 2920 s3.1: DATA was accepted although nobody was; the empty mail must still be ended.
             self._output.append(b".\r\n")
@@ -271,17 +277,22 @@ class Client(Generic[L]):
         except Exception as error:
             # Whatever keeps one message from being read is its own trouble. After 354 the peer takes what we say for
             # mail: to hang up is the only way not to send any.
-            self._end(Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", ""))
+            outcome = Outcome("deferred", 451, "4.3.0", f"the message cannot be read: {error!r}", "", "")
+            self._settle(outcome)
+            self._end(outcome)
             return
         self._output.append(self._stuffer.feed(content))
         self._n_sent += 1
         if self._n_sent == letter.n_pieces:
             self._output.append(self._stuffer.end())
             self._expected[-1] = Step.DOT
+            self._open[0].is_sent = True
 
     def _on_body(self, code: int, text: bytes) -> None:
         # The peer has seen enough. What it takes for mail now is the rest of the body: there is no way back.
-        self._end(self._refusal("bounced", code, text, "the message"))
+        refusal = self._refusal("bounced", code, text, "the message")
+        self._settle(refusal)
+        self._end(refusal)
 
     def _on_dot(self, code: int, text: bytes) -> None:
         if code < 400:
@@ -305,9 +316,15 @@ class Client(Generic[L]):
         if self.is_over:
             return
         self.is_over = True
-        # A peer that ends a kept connection between two letters has said nothing about the second. On a fresh one the
-        # letter is deferred all the same: left over, it would be tried again at once, and for ever.
-        if self._open and (self._open[0].is_touched or not self._has_settled):
+        head = self._open[0] if self._open else None
+        if head is not None and head.is_sent:
+            self._settle(possible_repeat(outcome))
+        elif head is not None and not self._has_settled:
+            # On a fresh connection it is not left over: it would be tried again at once, and for ever.
+            self._open.popleft()
+            self._events.append(TryNext(head.letter, head.outcomes(outcome), is_misfit=False))
+        elif head is not None and head.is_touched:
+            # A peer that ends a kept connection between two letters has said nothing about the second.
             self._settle(outcome)
         left = [transaction.letter for transaction in self._open] + list(self._waiting)
         self._open.clear()
@@ -328,21 +345,10 @@ class Client(Generic[L]):
         self._end(outcome, is_hosts_fault=is_news)
 
     def _refusal(self, status: Status, code: int, text: bytes, at: str) -> Outcome:
-        """Return what a reply that is no success means; 4xx always defers, whatever `status` says."""
-        if code < 400:
-            return self._outcome("deferred", code, text, f"unexpected reply at {at}", "4.5.0")
-        return self._outcome(status if code >= 500 else "deferred", code, text, f"refused at {at}")
+        return refusal_of(self._remote_mta, status, code, text, at)
 
     def _outcome(self, status: Status, code: int, text: bytes, reason: str, enhanced: str = "") -> Outcome:
-        """Return an outcome in the peer's words, or in ours alone where `text` is empty."""
-        if not enhanced:
-            found = ENHANCED.match(text)
-            # RFC 2034 s4: the class must be the reply's own.
-            enhanced = found[0].decode() if found and int(found[1]) == code // 100 else f"{code // 100}.0.0"
-        diagnostic = CONTROL.sub("\ufffd", text.decode("utf-8", "replace"))
-        if len(diagnostic) * 4 > DIAGNOSTIC_OCTETS:
-            diagnostic = diagnostic.encode()[:DIAGNOSTIC_OCTETS].decode("utf-8", "ignore")
-        return Outcome(status, code, enhanced, reason, self._remote_mta, diagnostic)
+        return outcome_of(self._remote_mta, status, code, text, reason, enhanced)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -364,7 +370,6 @@ TABLE: dict[Step, Row] = {
     Step.RCPT: Row("RCPT", "sending RCPT", (2, 4, 5), Client._on_rcpt),
     Step.DATA: Row("DATA", "sending DATA", (3, 4, 5), Client._on_data),
     Step.BODY: Row("the message", "sending the message", (4, 5), Client._on_body),
-    # The peer may have the mail already: trying again may deliver it twice.
-    Step.DOT: Row("the end of data", "sending the end of data (it may arrive twice)", (2, 4, 5), Client._on_dot),
+    Step.DOT: Row("the end of data", "sending the end of data", (2, 4, 5), Client._on_dot),
     Step.LONE_DOT: Row("an empty mail", "ending an empty mail", (2, 3, 4, 5), Client._on_nothing),
 }

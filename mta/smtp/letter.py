@@ -1,6 +1,6 @@
 """What goes into the client and what comes out of it: letters, and the events that tell what became of them.
 
-Rule: every letter is told of once, in a `Done` or in `Over.left`. Used by `client` and by whoever drives it.
+Rule: every letter is told of once, in a `Done` (a `TryNext` is one) or in `Over.left`. Used by `client` and its driver.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import msgspec
 
 from mta.message import Outcome
 
-__all__ = ["Done", "L", "Letter", "Over", "Ready"]
+__all__ = ["Done", "L", "Letter", "Over", "Ready", "TryNext"]
 
 
 class Letter(Protocol):
@@ -44,6 +44,17 @@ class Done(msgspec.Struct, Generic[L], frozen=True):
 
     letter: L
     outcomes: list[tuple[int, Outcome]]
+
+
+class TryNext(Done[L], frozen=True):
+    """This host did nothing about a letter, but another host of the same site may take it: `outcomes` stands only if
+    there is none. RFC 5321 s5.1, RFC 6531 s3.2.
+
+    `is_misfit` when this host lacks what the letter needs, and was not asked; otherwise the session, which has done
+    nothing for anybody yet, broke before the end of the letter was written.
+    """
+
+    is_misfit: bool
 
 
 class Over(msgspec.Struct, Generic[L], frozen=True):

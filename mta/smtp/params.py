@@ -1,7 +1,8 @@
 """Parameters of MAIL and RCPT. RFC 5321 s4.1.2, RFC 1870 (SIZE), RFC 6152 (BODY), RFC 6531 (SMTPUTF8).
 
-Rule: only what EHLO offers is understood; everything else is answered 555 5.5.4, and never ignored.
-Called by the session with what follows the path. A refusal is a returned Reply; nothing is raised.
+Rule: only what EHLO offers is understood; everything else is answered 555 5.5.4, and never ignored. What the client
+writes is what the session reads.
+Called with, and for, what follows the path. A refusal is a returned Reply; nothing is raised.
 """
 
 import re
@@ -9,15 +10,14 @@ import re
 import msgspec
 
 from mta.reply import Reply, printable
+from mta.smtp.extensions import SIZE_VALUE
 
-__all__ = ["MailParams", "parse_mail_params", "parse_rcpt_params"]
+__all__ = ["MailParams", "mail_params", "parse_mail_params", "parse_rcpt_params"]
 
 # esmtp-param    = esmtp-keyword ["=" esmtp-value]
 # esmtp-keyword  = (ALPHA / DIGIT) *(ALPHA / DIGIT / "-")
 # esmtp-value    = 1*(%d33-60 / %d62-126)
 PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
-# size-value = 1*20DIGIT. RFC 1870 s3.
-SIZE_VALUE = re.compile(r"[0-9]{1,20}")
 
 REPLY_501_MALFORMED = Reply(501, "5.5.4", "Malformed parameter")
 REPLY_501_TWICE = Reply(501, "5.5.4", "A parameter is given twice")
@@ -67,6 +67,13 @@ def parse_mail_params(text: str) -> MailParams | Reply:
         else:
             return _unknown(keyword)
     return MailParams(size, body_8bit, utf8)
+
+
+def mail_params(size: int, *, body_8bit: bool, utf8: bool) -> str:
+    """Return parameters of MAIL, a space before each; a `size` of -1 is none."""
+    text = f" SIZE={size}" if size >= 0 else ""
+    text += " BODY=8BITMIME" if body_8bit else ""
+    return text + " SMTPUTF8" if utf8 else text
 
 
 def parse_rcpt_params(text: str) -> Reply | None:

@@ -30,7 +30,6 @@ __all__ = [
     "REPLY_553_NOT_ASCII",
     "REPLY_554_NO_RECIPIENTS",
     "bad_path",
-    "hello_rows",
 ]
 
 REPLY_214_HELP = Reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY QUIT, see RFC 5321")
@@ -55,16 +54,6 @@ REPLY_550_LONG_LINE = Reply(550, "5.6.0", "The message holds a line that is too 
 REPLY_552_TOO_LARGE = Reply(552, "5.3.4", "The message is larger than we accept")
 REPLY_553_NOT_ASCII = Reply(553, "5.6.7", "An address beyond ASCII needs SMTPUTF8")
 REPLY_554_NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients")
-
-
-def hello_rows(hostname: str, max_octets: int, *, esmtp: bool) -> bytes:
-    """Return the answer to an accepted EHLO, listing exactly what works, or to HELO. RFC 5321 s4.1.1.1."""
-    if not esmtp:
-        return f"250 {hostname}\r\n".encode()
-    return (
-        f"250-{hostname}\r\n250-PIPELINING\r\n250-SIZE {max_octets}\r\n"
-        "250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
-    ).encode()
 
 
 def bad_path(reason: str, enhanced: str) -> Reply:

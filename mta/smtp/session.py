@@ -14,24 +14,22 @@ The envelope (`sender`, `recipients`, ...) stands until the answer to Message wa
 "message" is handled. RFC 5321 s4.1.1.4.
 """
 
-import re
 from collections.abc import Callable
 
 from mta._fast import BAD_LINE, UNKNOWN, find_line, split_command
-from mta.address import canonical_literal
 from mta.config import Limits
 from mta.message import Address
 from mta.reply import REPLY_250_OK, Reply, printable
-from mta.smtp.address import parse_forward_path, parse_reverse_path
+from mta.smtp.address import is_hello_name, parse_forward_path, parse_reverse_path
 from mta.smtp.body import Body
 from mta.smtp.events import Chunk, Data, Event, Hello, Mail, Message, Pause, Quit, Rcpt, Refused
+from mta.smtp.extensions import hello_rows
 from mta.smtp.params import parse_mail_params, parse_rcpt_params
 from mta.smtp.replies import (
     REPLY_214_HELP,
     REPLY_221_BYE,
     REPLY_252_VRFY,
     REPLY_421_ERRORS,
-    REPLY_421_TIMEOUT,
     REPLY_452_RECIPIENTS,
     REPLY_500_LINE,
     REPLY_500_TOO_LONG,
@@ -43,7 +41,6 @@ from mta.smtp.replies import (
     REPLY_552_TOO_LARGE,
     REPLY_553_NOT_ASCII,
     bad_path,
-    hello_rows,
 )
 from mta.smtp.states import ROWS, State, Verb, explain
 
@@ -51,8 +48,6 @@ __all__ = ["Session"]
 
 # RFC 5321 s4.5.3.1.4 asks for 512 octets with the line end, and extensions for more; nothing honest needs this much.
 LINE_OCTETS = 2048
-# Letters, digits, hyphens and dots, and the underscore that many a host name has; what it names is for policy to check.
-HELLO_NAME = re.compile(rb"[A-Za-z0-9._-]{1,255}")
 # The client can do nothing about these.
 NOT_THE_CLIENTS_FAULT = frozenset({421, 451, 452})
 NAMELESS = {UNKNOWN: REPLY_500_UNKNOWN, BAD_LINE: REPLY_500_LINE}
@@ -69,7 +64,6 @@ class Session:
         "_buffer",
         "_farewell",
         "_hostname",
-        "_limits",
         "_max_octets",
         "_move",
         "_parting",
@@ -79,7 +73,9 @@ class Session:
         "body_8bit",
         "esmtp",
         "helo",
+        "limits",
         "n_errors",
+        "n_errors_ever",
         "n_messages",
         "recipients",
         "sender",
@@ -94,12 +90,15 @@ class Session:
         """What the client called itself, as given; "" before EHLO or HELO."""
         self.esmtp = False
         """True after EHLO."""
+        self.limits = limits
+        """May be replaced at any time, by stricter ones and back."""
         self.n_errors = 0
         """Errors since the greeting or the last accepted message."""
+        self.n_errors_ever = 0
+        """Errors since the greeting."""
         self.n_messages = 0
         """Messages accepted."""
         self._hostname = hostname
-        self._limits = limits
         self._max_octets = max_octets
         self._buffer = b""
         self._at = 0
@@ -138,7 +137,7 @@ class Session:
     @property
     def timeout_s(self) -> float:
         """How long the client may be silent now, in seconds."""
-        limits = self._limits
+        limits = self.limits
         return limits.data_timeout_s if ROWS[self.state].wait == "data" else limits.command_timeout_s
 
     @property
@@ -217,7 +216,7 @@ class Session:
             # A relay that keeps its connection for days must not be shown the door for a dead recipient now and then.
             self.n_errors = 0
         elif type(asked) is Data:
-            self._body = Body(self._limits, self._max_octets)
+            self._body = Body(self.limits, self._max_octets)
         elif type(asked) is Hello:
             self.helo, self.esmtp = asked.name, asked.esmtp
             # RFC 5321 s4.1.4: EHLO in the middle of a session is a RSET too.
@@ -235,11 +234,11 @@ class Session:
         """Answer `reply`, a 421, and quit as soon as no transaction is open. Pull `next_event` after this."""
         self._parting = reply
 
-    def timeout(self) -> None:
-        """The client was silent for `timeout_s`: answer 421 and quit. Pull `next_event` after this."""
+    def end(self, reply: Reply, reason: str) -> None:
+        """Answer `reply`, a 421, and quit at once, whatever is open. Pull `next_event` after this."""
         if self.state is not State.CLOSED:
             self._pause = None
-            self._close(REPLY_421_TIMEOUT, "timeout")
+            self._close(reply, reason)
 
     def _read_command(self) -> Event | Pause | None:
         buffer, start = self._buffer, self._at
@@ -273,7 +272,7 @@ class Session:
         return self._hello(argument, esmtp=False)
 
     def _hello(self, argument: bytes, *, esmtp: bool) -> Event:
-        if HELLO_NAME.fullmatch(argument) is None and canonical_literal(argument.decode("latin-1")) is None:
+        if not is_hello_name(argument):
             return self._refuse("helo", REPLY_501_HELLO, argument)
         return self._ask(Hello(argument.decode("ascii"), esmtp))
 
@@ -302,7 +301,7 @@ class Session:
         if not self.utf8 and not recipient.text.isascii():
             return self._refuse("rcpt", REPLY_553_NOT_ASCII, argument)
         # RFC 5321 s4.5.3.1.10: 452, for the client sends the rest in another transaction.
-        if len(self.recipients) >= self._limits.recipients:
+        if len(self.recipients) >= self.limits.recipients:
             return self._refuse("rcpt", REPLY_452_RECIPIENTS, argument)
         return self._ask(Rcpt(recipient))
 
@@ -372,9 +371,10 @@ class Session:
                 self._close(None, "refused")
             return
         self.n_errors += 1
-        if self.n_errors >= self._limits.soft_errors:
+        self.n_errors_ever += 1
+        if self.n_errors >= self.limits.soft_errors:
             self._pause = Pause.DELAY
-        if self.n_errors >= self._limits.hard_errors:
+        if self.n_errors >= self.limits.hard_errors:
             self._close(REPLY_421_ERRORS, "errors")
 
     def _close(self, reply: Reply | None, reason: str) -> None:

@@ -31,7 +31,7 @@ class Step(enum.IntEnum):
 class Transaction(Generic[L]):
     """One letter under way: the commands not yet written, and what is known of its recipients."""
 
-    __slots__ = ("accepted", "decided", "is_touched", "letter", "lines", "refusal")
+    __slots__ = ("accepted", "decided", "is_sent", "is_touched", "letter", "lines", "refusal")
 
     def __init__(self, letter: L, lines: deque[tuple[Step, str]]) -> None:
         self.letter = letter
@@ -40,6 +40,7 @@ class Transaction(Generic[L]):
         self.decided: list[tuple[int, Outcome]] = []
         self.refusal: Outcome | None = None
         self.is_touched = False
+        self.is_sent = False
 
     def outcomes(self, rest: Outcome) -> list[tuple[int, Outcome]]:
         """Return one outcome for each recipient; `rest` is for those that nothing was decided about."""

@@ -43,7 +43,7 @@ from mta.store.keys import (
     wake_key,
 )
 from mta.store.queues import move_wake, open_queue, remove_queue, wake_by
-from mta.store.reader import DAMAGE, READ_ERRORS, Leased, Queued, Reader
+from mta.store.reader import DAMAGE, READ_ERRORS, Leased, Queued, QueuedPart, Reader
 from mta.store.standing import SUSPECT_DEATHS, due_row, timer_row
 from mta.store.verify import verify
 from mta.store.writer import Writer
@@ -73,6 +73,7 @@ __all__ = [
     "PathRow",
     "QueueRow",
     "Queued",
+    "QueuedPart",
     "Reader",
     "RecipientRow",
     "Refill",

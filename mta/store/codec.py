@@ -83,10 +83,12 @@ class RecipientRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class QueueRow(msgspec.Struct, frozen=True, array_like=True):
-    """A queue that holds parts; `wake` is the due time in its `wake` row."""
+    """A queue that holds parts; `wake` is the due time in its `wake` row. `site` is where nothing could be sent when it
+    went to sleep: that path's row says why."""
 
     name: QueueName
     wake: int
+    site: str = ""
 
 
 class PathRow(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +96,7 @@ class PathRow(msgspec.Struct, frozen=True, array_like=True):
 
     No part is leased before `paused_until`, because of `failure`. `window` is how many sessions the path may have, and
     until `ceiling_until` no more than `ceiling`, for more were refused. `greeted_at` is when a host last greeted us.
+    `n_lost` counts the pauses in a row because nobody knew the site.
     """
 
     source: str
@@ -105,6 +108,7 @@ class PathRow(msgspec.Struct, frozen=True, array_like=True):
     ceiling_until: int
     greeted_at: int
     written_at: int
+    n_lost: int = 0
 
 
 class CounterRow(msgspec.Struct, array_like=True):

@@ -38,12 +38,12 @@ def open_queue(writer: Writer, name: QueueName, now: int) -> int:
     return numbered
 
 
-def move_wake(writer: Writer, queue: int, name: QueueName, old: int, new: int) -> None:
-    """Say that nothing in a queue is due before `new` any more, rather than `old`."""
-    writer.remove("wake", wake_key(old, queue))
-    if not writer.add("wake", wake_key(new, queue), b""):
+def move_wake(writer: Writer, queue: int, stood: QueueRow, due: int, site: str = "") -> None:
+    """Say that nothing in a queue is due before `due` any more; `site` is the one it waits for, if it waits for one."""
+    writer.remove("wake", wake_key(stood.wake, queue))
+    if not writer.add("wake", wake_key(due, queue), b""):
         raise StoreError(f"wake: queue {queue} is there twice")
-    writer.replace("queue", number_key(queue), encode(QueueRow(name, new)))
+    writer.replace("queue", number_key(queue), encode(QueueRow(stood.name, due, site)))
 
 
 def wake_by(writer: Writer, queue: int, due: int) -> QueueName:
@@ -53,7 +53,7 @@ def wake_by(writer: Writer, queue: int, due: int) -> QueueName:
         raise StoreError(f"queue: {queue} is not there")
     known = decode_queue(row)
     if known.wake > due:
-        move_wake(writer, queue, known.name, known.wake, due)
+        move_wake(writer, queue, known, due, known.site)
     return known.name
 
 

@@ -13,20 +13,22 @@ from typing import cast
 import lmdb
 import msgspec
 
-from mta.message import Outcome
+from mta.message import Outcome, lost_site
 from mta.store.codec import (
     CounterRow,
     MessageRow,
     PartRow,
+    PathRow,
     QueueRow,
     RecipientRow,
     decode_counter,
     decode_message,
     decode_part,
+    decode_path,
     decode_queue,
     decode_recipient,
 )
-from mta.store.keys import TABLES, body_key, message_of, number, number_key, part_name, recipient_key
+from mta.store.keys import TABLES, body_key, message_of, number, number_key, part_name, path_key, recipient_key
 from mta.store.snapshot import Snapshot
 from mta.store.writer import MAX_TABLES
 
@@ -49,12 +51,14 @@ class Leased(msgspec.Struct, frozen=True):
 
 
 class QueuedPart(msgspec.Struct, frozen=True):
-    """One part as it stands in the queue, with its queue and its recipients (number, row) that are still open."""
+    """One part as it stands in the queue, with its queue and its recipients (number, row) that are still open; and with
+    its path, if what keeps it from going is known of that."""
 
     name: bytes
     part: PartRow
     queue: QueueRow
     recipients: tuple[tuple[int, RecipientRow], ...]
+    path: PathRow | None = None
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -175,8 +179,17 @@ class Reader:
             queue = txn.get(number_key(part.queue), db=self._table["queue"])
             if queue is None:
                 raise LookupError(f"part {key.hex()}: its queue {part.queue} is not there")
-            parts.append(QueuedPart(key, part, decode_queue(queue), tuple(self._recipients(txn, key))))
+            row_of_queue = decode_queue(queue)
+            path = self._failed_path(txn, row_of_queue)
+            parts.append(QueuedPart(key, part, row_of_queue, tuple(self._recipients(txn, key)), path))
         return Queued(message_id, decode_message(row), tuple(parts))
+
+    def _failed_path(self, txn: lmdb.Transaction, queue: QueueRow) -> PathRow | None:
+        """Return the path that a queue waits for, if something is wrong with it."""
+        site = queue.site or lost_site(queue.name.domain, queue.name.route)
+        row = txn.get(path_key("", site), db=self._table["path"])
+        path = decode_path(row) if row is not None else None
+        return path if path is not None and path.failure is not None else None
 
     def page(self, after: bytes, limit: int) -> list[tuple[bytes, Queued | None]]:
         """Return up to `limit` (id, message) with an id above `after`, oldest first; None for one that is damaged."""

@@ -4,14 +4,16 @@ Rule: whatever was leased is settled once, or comes back when its session is sai
 sessions by number; a courier exists here from the first lease of its session to its `closed`.
 """
 
+import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
 
-from mta.deliver import Courier, Job, Router
+from mta.deliver import Courier, Job, Ways
 from mta.link import Lease, QueueLink, Report, Resolve, Resolved, Settlement
-from mta.message import Hosts, Outcome, now_ms
+from mta.message import Outcome, now_ms
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
 from mta.store import EIGHT_BIT, READ_ERRORS, UTF8, Reader
@@ -19,12 +21,8 @@ from mta.worker.notices import Notices
 
 __all__ = ["CourierMaker", "Dispatch"]
 
-# A static route changes by reload only, and a reload makes new workers; this only bounds how long a mistake lives.
-ROUTE_TTL_S = 3600.0
-
-CourierMaker = Callable[[int, str, Hosts, "Dispatch"], Courier]
-"""(session number, site, hosts, who to report to)."""
-
+CourierMaker = Callable[[Lease, "Dispatch"], Courier]
+"""(the first lease of the session, who to report to)."""
 
 EXPIRED = Outcome("expired", 451, "4.4.7", "it could not be tried before it expired", "", "")
 BY_OPERATOR = Outcome("bounced", 554, "5.7.1", "sent back by the operator", "", "")
@@ -42,17 +40,18 @@ class Dispatch:
     """Implements the link's Tasks and the couriers' Report."""
 
     def __init__(
-        self, link: QueueLink, reader: Reader, make_courier: CourierMaker, router: Router, notices: Notices
+        self, link: QueueLink, reader: Reader, make_courier: CourierMaker, ways: Ways, notices: Notices
     ) -> None:
         self._link = link
         self._reader = reader
         self._make_courier = make_courier
-        self._router = router
+        self._ways = ways
         self._notices = notices
         self._couriers: dict[int, Courier] = {}
         self._sites: dict[int, str] = {}
         self._greeted: set[int] = set()
         self._held: dict[bytes, Held] = {}
+        self._resolving: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
     # What the queue process orders
@@ -68,12 +67,12 @@ class Dispatch:
                 self.closed(lease.session, jobs, None)
                 return
             self._sites[lease.session] = lease.site
-            courier = self._make_courier(lease.session, lease.site, lease.hosts, self)
+            courier = self._make_courier(lease, self)
             self._couriers[lease.session] = courier
         courier.deliver(jobs)
 
     def report(self, report: Report) -> None:
-        """Tell the senders of some parts that time is up."""
+        """Tell the senders of some parts that time is up, or that there is no way."""
         for part in report.parts:
             job = self._job(0, part)
             if job is not None:
@@ -86,9 +85,19 @@ class Dispatch:
                 self._settle(job, verdicts, is_report=True)
 
     def resolve(self, question: Resolve) -> None:
-        """Say where a domain goes."""
-        site = self._router.resolve(question.domain, question.route)
-        self._link.resolved(Resolved(question.domain, question.route, site.name, site.hosts, ROUTE_TTL_S))
+        """Find out where a domain goes, and say it."""
+        task = asyncio.get_running_loop().create_task(self._resolve(question))
+        self._resolving.add(task)
+        task.add_done_callback(self._resolving.discard)
+
+    async def _resolve(self, question: Resolve) -> None:
+        domain, route = question.domain, question.route
+        try:
+            way = await self._ways.find(domain, route)
+        except Exception:  # the fence: the queue process asks somebody again
+            self._link.fault(encode_event(Fault(now_ms(), b"", "", "worker", cut(traceback.format_exc()))))
+            return
+        self._link.resolved(Resolved(domain, route, way.site, way.hosts, way.ttl_s, way.ranks, way.failure))
 
     def held(self) -> tuple[tuple[tuple[int, str, bool], ...], tuple[tuple[int, bytes], ...]]:
         """Say what the queue process would otherwise forget when it starts again."""
@@ -189,7 +198,9 @@ class Dispatch:
 
 
 def _verdict(report: Report, last: Outcome | None) -> Outcome:
-    """Return what a recipient is told: of an operator's word, or of the last thing that kept the mail from going."""
+    """Return what a recipient is told: why there is no way, an operator's word, or the last thing that kept the mail
+    from going."""
+    failure = report.failure
     if report.status == "bounced":
-        return BY_OPERATOR
-    return msgspec.structs.replace(last or report.failure or EXPIRED, status="expired")
+        return failure if failure is not None and failure.status == "bounced" else BY_OPERATOR
+    return msgspec.structs.replace(last or failure or EXPIRED, status="expired")

@@ -14,9 +14,9 @@ TIMEOUT_S = 15.0
 class Wire:
     """One connection. Raises OSError when it breaks, EOFError when it ends, TimeoutError after 15 s of silence."""
 
-    def __init__(self, address: tuple[str, int], timeout_s: float = TIMEOUT_S) -> None:
-        """Connect and read the greeting."""
-        self.sock = socket.create_connection(address, timeout=timeout_s)
+    def __init__(self, address: tuple[str, int], timeout_s: float = TIMEOUT_S, source: str = "127.0.0.1") -> None:
+        """Connect from `source` and read the greeting."""
+        self.sock = socket.create_connection(address, timeout_s, (source, 0))
         self._lines = self.sock.makefile("rb")
         self.greeting = self.read()
 

@@ -81,11 +81,18 @@ def test_example_configuration_is_good_and_shows_every_default() -> None:
             continue
         here, there = (one(tables[table.name]) for tables in (given, shown))
         kind = table.type.__args__[0] if table.name in ("listener", "route") else table.type
-        for setting in msgspec.structs.fields(kind):
-            assert setting.name in there, f"{table.name}.{setting.name}"
-            if setting.name not in here:
-                value = msgspec.convert(there[setting.name], setting.type)
-                assert value == setting.default, f"{table.name}.{setting.name}"
+        check_defaults(kind, here, there, table.name)
+
+
+def check_defaults(kind: type[msgspec.Struct], here: Any, there: Any, at: str) -> None:
+    """Check that each setting is `there`, with its default where it is commented out, that is not `here`."""
+    for setting in msgspec.structs.fields(kind):
+        assert setting.name in there, f"{at}.{setting.name}"
+        if isinstance(there[setting.name], dict):
+            check_defaults(setting.type, here[setting.name], there[setting.name], f"{at}.{setting.name}")
+        elif setting.name not in here:
+            value = msgspec.convert(there[setting.name], setting.type)
+            assert value == setting.default, f"{at}.{setting.name}"
 
 
 def one(table: Any) -> Any:

@@ -154,6 +154,11 @@ def test_load_many_problems_says_all(write: Write) -> None:
             '[limits]\nbare_newline = "keep"',
             'limits.bare_newline: expected "reject" or "normalize", got "keep"',
         ),
+        (
+            '[limits.client]\nshut = ["connections", "mail"]',
+            'limits.client.shut[1]: expected "connections" or "connections_per_minute" or "messages_per_minute" or '
+            '"recipients_per_minute" or "errors_per_minute", got "mail"',
+        ),
         # Durations, sizes, counts, shares.
         ("[process]\ndrain_s = -1", "process.drain_s: expected seconds, 0 or more, got -1"),
         ("[process]\nhang_s = 1", "process.hang_s: expected seconds, at least 2, got 1"),
@@ -295,6 +300,10 @@ def test_load_one_problem_says_key_and_value(write: Write, text: str, problem: s
         ("dns.nameservers", ["192.0.2.1:53", "[::1]:53"], ["", "192.0.2.1", "192.0.2.1:0", "a.test:53"]),
         ("deliver.source_ipv4", ["", "192.0.2.1"], ["::1", "a"]),
         ("deliver.source_ipv6", ["", "::1"], ["192.0.2.1", "a"]),
+        ("listener.connections", [0, 1], [-1]),
+        ("limits.client.connections", [0, 1], [-1]),
+        ("limits.client.prefix_ipv4", [1, 24, 32], [0, 33]),
+        ("limits.client.prefix_ipv6", [1, 64, 128], [0, 129]),
         ("process.user", ["", "mail", "_mta"], ["a b", "a:b"]),
     ],
 )
@@ -370,7 +379,11 @@ def test_rules_have_a_row_for_every_setting_and_accept_its_default() -> None:
         inner = msgspec.structs.fields(field.type) if _is_struct(field.type) else ()
         kinds = getattr(field.type, "__args__", ())
         inner = msgspec.structs.fields(kinds[0]) if kinds and _is_struct(kinds[0]) else inner
-        rows |= {f"{field.name}.{leaf.name}": leaf.default for leaf in inner} or {field.name: field.default}
+        leaves = {f"{field.name}.{leaf.name}": leaf.default for leaf in inner if not _is_struct(leaf.type)}
+        tables = {f"{field.name}.{leaf.name}": leaf.type for leaf in inner if _is_struct(leaf.type)}
+        for name, kind in tables.items():
+            leaves |= {f"{name}.{leaf.name}": leaf.default for leaf in msgspec.structs.fields(kind)}
+        rows |= leaves or {field.name: field.default}
     assert sorted(rows) == sorted(RULES)
     for setting, default in rows.items():
         if default is not msgspec.NODEFAULT and setting != "route.via":

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ import pytest
 
 from mta.config import Local
 from mta.deliver import Job, MaildirWriter
-from mta.deliver.maildir import Copy
+from mta.deliver.maildir import UNWRITABLE, Copy
 from mta.message import IdMaker, Outcome
 from mta.policy import Mailboxes
+from tests.harness import require_tool
 
 CONTENT = b"Received: by mx.test\r\nSubject: x\r\n\r\n\r\n.dot\r\nlast\r\n"
 STORED = b"Return-Path: <from@else.test>\nReceived: by mx.test\nSubject: x\n\n\n.dot\nlast\n"
@@ -182,7 +184,9 @@ def test_maildir_write_something_in_the_way_defers_and_names_it(writer: MaildirW
     (mailbox / "new").touch()
     outcome = write_one(writer, job("alice@local.test"))
     assert (outcome.status, outcome.code, outcome.enhanced) == ("deferred", 451, "4.3.0")
-    assert str(mailbox) in outcome.reason
+    assert outcome.diagnostic == f"{mailbox}: Not a directory"
+    # Senders read the reason when the mail expires: where mailboxes lie is not for them.
+    assert str(tmp_path) not in outcome.reason
 
 
 def test_maildir_write_unreadable_message_is_its_own_trouble(writer: MaildirWriter, tmp_path: Path) -> None:
@@ -198,24 +202,24 @@ def test_maildir_write_unreadable_message_is_its_own_trouble(writer: MaildirWrit
         (0, "deferred", "4.3.0"),
         (4, "deferred", "4.3.0"),
     ]
-    assert "extent 7" in second[0][1].reason
+    assert "extent 7" in second[0][1].diagnostic
 
 
 def test_maildir_write_without_permission_defers(tmp_path: Path) -> None:
     handicap = "os.chmod('tmp', 0o500); os.geteuid() or os.seteuid(65534)"
     outcome = in_child(tmp_path, handicap)
-    assert outcome == ["deferred", 451, "4.2.0", f"{tmp_path}/local.test/alice: Permission denied"]
+    assert outcome == ["deferred", 451, "4.2.0", UNWRITABLE, f"{tmp_path}/local.test/alice: Permission denied"]
 
 
 def test_maildir_write_without_room_defers_and_leaves_nothing(tmp_path: Path) -> None:
     outcome = in_child(tmp_path, "resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))")
     mailbox = tmp_path / "local.test" / "alice"
-    assert outcome == ["deferred", 451, "4.3.0", f"{mailbox}: File too large"]
+    assert outcome == ["deferred", 451, "4.3.0", UNWRITABLE, f"{mailbox}: File too large"]
     assert mails(mailbox, "tmp") == mails(mailbox, "new") == []
 
 
 def in_child(root: Path, handicap: str) -> list[object]:
-    """Deliver in a process of its own, under a handicap; return status, code, enhanced code and reason."""
+    """Deliver in a process of its own, under a handicap; return status, codes, reason and diagnostic."""
     mailbox = root / "local.test" / "alice"
     for folder in ("cur", "new", "tmp"):
         (mailbox / folder).mkdir(parents=True)
@@ -228,11 +232,47 @@ writer = make_writer(Path(sys.argv[1]), create=False)
 os.chdir(sys.argv[2])
 {handicap}
 outcome = write_one(writer, job("alice@local.test"))
-print(json.dumps([outcome.status, outcome.code, outcome.enhanced, outcome.reason]))
+print(json.dumps([outcome.status, outcome.code, outcome.enhanced, outcome.reason, outcome.diagnostic]))
 """
     command = [sys.executable, "-c", script, str(root), str(mailbox)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
     return list(json.loads(done.stdout))
+
+
+def test_maildir_write_flushes_file_and_folders_before_it_is_over(tmp_path: Path) -> None:
+    strace = require_tool("strace", "strace")
+    script = """
+import os, sys
+from pathlib import Path
+from tests.deliver.test_maildir import job, make_writer
+writer = make_writer(Path(sys.argv[1]), create=True)
+job = job("alice@local.test")
+os.write(1, b"begin")
+(((_, outcome),),) = writer.write([job])
+os.write(1, outcome.status.encode())
+"""
+    calls = "trace=write,mkdirat,mkdir,openat,open,fsync,rename,renameat,renameat2,linkat"
+    command = [strace, "-y", "-qq", "-e", calls, "-o", str(tmp_path / "trace"), sys.executable, "-c", script]
+    subprocess.run([*command, str(tmp_path / "mail")], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    trace = (tmp_path / "trace").read_text()
+    trace = trace[trace.index('"begin"') : trace.index('"delivered"')]
+    wanted = []
+    box = f"{tmp_path}/mail/local.test/alice"
+    for made in ("", "/local.test", "/local.test/alice", "/local.test/alice/tmp", "/local.test/alice/new"):
+        above = os.path.dirname(f"{tmp_path}/mail{made}")
+        wanted += [rf'mkdirat\(\d+<{above}>, "{os.path.basename(made) or "mail"}", 0700\)', rf"fsync\(\d+<{above}>\)"]
+    wanted += [
+        rf"openat\(\d+<{box}/tmp>, .*O_EXCL.*, 0600\)",
+        rf'write\(\d+<{box}/tmp/.*"Return-Path',
+        rf"fsync\(\d+<{box}/tmp/.*>\)",
+        rf"rename.*\(\d+<{box}/tmp>, .*, \d+<{box}/new>, ",
+        rf"fsync\(\d+<{box}/new>\)",
+    ]
+    # Each behind the one before.
+    for pattern in wanted:
+        found = re.search(pattern, trace)
+        assert found is not None, f"{pattern}\n{trace}"
+        trace = trace[found.end() :]
 
 
 @pytest.mark.parametrize(
@@ -243,15 +283,18 @@ print(json.dumps([outcome.status, outcome.code, outcome.enhanced, outcome.reason
         (errno.EROFS, 451, "4.2.0"),
         (errno.EDQUOT, 452, "4.2.2"),
         # The system: full, broken, anything else.
-        (errno.ENOSPC, 452, "4.3.0"),
+        (errno.ENOSPC, 452, "4.3.1"),
         (errno.EIO, 451, "4.3.0"),
         (errno.EMFILE, 451, "4.3.0"),
     ],
 )
 def test_maildir_copy_error_becomes_a_deferral_that_names_the_path(number: int, code: int, enhanced: str) -> None:
-    copy = Copy("/mail/alice", "x")
+    copy = Copy("/mail/alice", "x", 0)
     copy.fail(OSError(number, os.strerror(number)))
-    assert copy.outcome == Outcome("deferred", code, enhanced, f"/mail/alice: {os.strerror(number)}", "", "")
+    assert copy.outcome is not None
+    assert (copy.outcome.status, copy.outcome.code, copy.outcome.enhanced) == ("deferred", code, enhanced)
+    assert copy.outcome.diagnostic == f"/mail/alice: {os.strerror(number)}"
+    assert "/" not in copy.outcome.reason
 
 
 # A large message comes in pieces.

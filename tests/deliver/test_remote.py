@@ -9,7 +9,8 @@ import pytest
 import uvloop
 
 from mta.config import Deliver, Path
-from mta.deliver import Job, RemoteCourier, RemoteSettings
+from mta.deliver import Dialer, Job, Own, RemoteCourier, RemoteSettings
+from mta.dns import Resolver
 from mta.message import Hosts, Outcome
 
 BODY = b"Subject: x\r\n\r\n.dot\r\nend\r\n"
@@ -140,7 +141,9 @@ def job(number: int = 0, body: bytes = BODY, n_recipients: int = 1, has_8bit: bo
 
 def courier(hosts: Hosts, ledger: Ledger, deliver: Deliver | None = None, path: Path | None = None) -> RemoteCourier:
     settings = RemoteSettings("h.example", deliver or Deliver(), path or Path(idle_s=0.05))
-    return RemoteCourier(7, hosts, ledger, settings, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    dialer = Dialer(settings.deliver, Resolver((), 1.0, loop), Own(()), loop)
+    return RemoteCourier(7, dialer.dial(hosts), ledger, settings, loop)
 
 
 async def run(hosts: Hosts, jobs: Sequence[Job], deliver: Deliver | None = None, path: Path | None = None) -> Ledger:
@@ -224,19 +227,19 @@ def test_remote_courier_failure_of_the_host_leaves_every_job_and_is_told_once(
 
 
 @pytest.mark.parametrize(
-    ("hosts", "reason"),
+    ("hosts", "enhanced", "reason"),
     [
-        ((("127.0.0.1", 1),), "cannot connect to [127.0.0.1]:1: Connection refused"),
-        ((("name..invalid", 25),), "cannot resolve name..invalid: "),
+        ((("127.0.0.1", 1),), "4.4.1", "cannot connect to [127.0.0.1]:1: Connection refused"),
+        ((("name..invalid", 25),), "4.4.3", "cannot resolve name..invalid: "),
     ],
 )
-def test_remote_courier_no_host_reachable_leaves_every_job(hosts: Hosts, reason: str) -> None:
+def test_remote_courier_no_host_reachable_leaves_every_job(hosts: Hosts, enhanced: str, reason: str) -> None:
     async def main() -> None:
         ledger = await run(hosts, [job(0), job(1, n_recipients=2)])
         assert ledger.fates == {}
         assert ledger.left == [job(0).part, job(1).part]
         assert ledger.failure is not None
-        assert (ledger.failure.status, ledger.failure.enhanced) == ("deferred", "4.4.1")
+        assert (ledger.failure.status, ledger.failure.enhanced) == ("deferred", enhanced)
         assert ledger.failure.reason.startswith(reason)
         assert ledger.n_greeted == 0
 

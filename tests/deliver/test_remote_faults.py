@@ -8,7 +8,9 @@ import uvloop
 
 from mta.config import Deliver
 from mta.deliver import Job
+from mta.smtp import POSSIBLE_REPEAT
 from tests.deliver.test_remote import Server, job, listening, run
+from tests.harness import BODY, HELLO, MAIL, SILENCE, C, Drip, Pause, Peer, Read, Step
 
 
 @pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "RCPT", "DOT"])
@@ -26,7 +28,9 @@ def test_remote_courier_silent_peer_times_out(verb: str) -> None:
         assert (ledger.left == [job().part], ledger.failure is not None) == (is_hosts_fault, is_hosts_fault)
         outcome = ledger.failure or ledger.one()
         assert (outcome.status, outcome.enhanced) == ("deferred", "4.4.2")
-        assert outcome.reason.startswith("time-out in the conversation with [127.0.0.1] while ")
+        reason = outcome.reason.removeprefix(POSSIBLE_REPEAT)
+        assert (reason != outcome.reason) == (verb == "DOT")
+        assert reason.startswith("time-out in the conversation with [127.0.0.1] while ")
 
     uvloop.run(main())
 
@@ -119,3 +123,76 @@ def test_remote_courier_peer_that_says_anything_ends_in_one_report_per_job(seed:
         assert faults == []
 
     uvloop.run(main())
+
+
+# Time: RFC 5321 s4.5.3.2.
+
+
+@pytest.mark.parametrize("begin", [[], HELLO[:2], [*HELLO, C("MAIL")], [*HELLO, *MAIL[:-1]]], ids=range(4))
+def test_remote_courier_reply_that_never_ends_times_out(begin: list[Step]) -> None:
+    """Drop by drop, each in time: it is the whole reply that has a time."""
+    code = b"220" if not begin else b"250"
+    drops = Drip((code + b"-" + b"x" * 20 + b"\r\n") * 90, 0.02)
+    limits = Deliver(command_timeout_s=0.4, data_done_timeout_s=0.4)
+
+    async def main() -> None:
+        ledger = await run((peer.host,), [job()], limits)
+        outcome = ledger.failure or ledger.one()
+        assert (outcome.status, outcome.enhanced) == ("deferred", "4.4.2")
+        assert "time-out in the conversation" in outcome.reason
+
+    with Peer([*begin, drops, SILENCE]) as peer:
+        uvloop.run(main())
+
+
+def test_remote_courier_peer_that_answers_octet_by_octet_is_understood() -> None:
+    def slowly(step: Step) -> Step:
+        return Drip(step.replace("\n", "\r\n").encode() + b"\r\n", 0.001) if isinstance(step, str) else step
+
+    async def main() -> None:
+        ledger = await run((peer.host,), [job(0), job(1)], Deliver(command_timeout_s=5))
+        assert [rows[0][1].status for rows in ledger.fates.values()] == ["delivered"] * 2
+
+    with Peer([slowly(step) for step in [*HELLO, *MAIL, *MAIL]]) as peer:
+        uvloop.run(main())
+    assert len(peer.mails) == 2
+
+
+def test_remote_courier_peer_that_reads_octet_by_octet_gets_its_mail() -> None:
+    slow: list[Step] = [*HELLO, C("MAIL"), "250 ok", C("RCPT"), "250 ok", C("DATA"), "354 go"]
+    for _ in range(150):
+        slow += [Read(1), Pause(0.01)]
+    body = b"x" * 62 + b"\r\n"
+
+    async def main() -> None:
+        ledger = await run((peer.host,), [job(0, body * 3000)], Deliver(command_timeout_s=1, data_done_timeout_s=5))
+        assert ledger.one().status == "delivered"
+
+    with Peer([*slow, BODY, "250 ok"]) as peer:
+        uvloop.run(main())
+    assert len(peer.mails[0]) == 64 * 3000 + 3 - 150
+
+
+def test_remote_courier_final_reply_has_a_time_of_its_own() -> None:
+    async def main() -> None:
+        ledger = await run((peer.host,), [job()], Deliver(command_timeout_s=0.6, data_done_timeout_s=9))
+        assert ledger.one().status == "delivered"
+
+    with Peer([*HELLO, *MAIL[:-1], Pause(1.2), "250 at last"]) as peer:
+        uvloop.run(main())
+
+
+def test_remote_courier_time_for_the_final_reply_begins_when_the_peer_has_the_mail() -> None:
+    """Until then the kernel has it, which takes more at once than a slow peer does in the time for a reply."""
+    slow: list[Step] = [*HELLO, C("MAIL"), "250 ok", C("RCPT"), "250 ok", C("DATA"), "354 go"]
+    for _ in range(32):
+        slow += [Read(65_536), Pause(0.06)]
+    body = b"x" * 62 + b"\r\n"
+
+    async def main() -> None:
+        limits = Deliver(command_timeout_s=1, data_done_timeout_s=1)
+        ledger = await run((peer.host,), [job(0, body * 35_000)], limits)
+        assert ledger.one().status == "delivered"
+
+    with Peer([*slow, BODY, "250 ok"]) as peer:
+        uvloop.run(main())

@@ -70,6 +70,27 @@ def test_shares_too_many_without_anyone_accepted_is_not_sent_for_ever() -> None:
     assert shares.done(letter, outcomes) == (letter, outcomes, None)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "is_sent_again"),
+    [
+        # RFC 5321 s4.5.3.1.10, RFC 3463 s3.6: 4.5.3, whatever the code; 452 alone; 552 of old, which the client defers.
+        (TOO_MANY, True),
+        (Outcome("deferred", 451, "4.5.3", "", "mx", ""), True),
+        (Outcome("deferred", 452, "4.0.0", "", "mx", ""), True),
+        (Outcome("deferred", 552, "5.0.0", "", "mx", ""), True),
+        (Outcome("deferred", 552, "5.5.3", "", "mx", ""), True),
+        # Full disks and mailboxes, and what stays.
+        (Outcome("deferred", 452, "4.3.1", "", "mx", ""), False),
+        (Outcome("deferred", 452, "4.2.2", "", "mx", ""), False),
+        (Outcome("bounced", 552, "5.2.2", "", "mx", ""), False),
+        (LATER, False),
+    ],
+)
+def test_shares_too_many_is_told_from_other_refusals(outcome: Outcome, is_sent_again: bool) -> None:
+    _, _, rest = Shares(100).done(job(1, n_recipients=2), [(0, OK), (1, outcome)])
+    assert (rest is not None) == is_sent_again
+
+
 def test_shares_left_job_that_was_not_started_goes_back_whole_and_once() -> None:
     shares = Shares(2)
     whole, other = job(1, n_recipients=5), job(2)
@@ -88,15 +109,14 @@ def test_shares_left_job_of_which_a_share_was_sent_is_reported() -> None:
     assert shares.left([], LOST) == ([], [])
 
 
-def test_shares_rest_that_was_not_sent_any_more_is_reported_with_what_is_known() -> None:
+# The session ended with it, or before it could be given to the client.
+@pytest.mark.parametrize("is_out", [True, False])
+def test_shares_rest_that_was_not_sent_any_more_is_reported_with_what_is_known(is_out: bool) -> None:
     shares = Shares(100)
     (letter,) = shares.cut(job(1, n_recipients=3))
     _, _, rest = shares.done(letter, [(0, OK), (1, TOO_MANY), (2, NO)])
     assert rest is not None
-    # The session ended with it, or before it could be given to the client.
-    for letters in ([rest], []):
-        assert Shares(100).left(letters, LOST)[1] == []
-    left, ((told, outcomes),) = shares.left([], LOST)
+    left, ((told, outcomes),) = shares.left([rest] if is_out else [], LOST)
     assert (left, told.part) == ([], letter.part)
     assert outcomes == [(0, OK), (1, LOST), (2, NO)]
 

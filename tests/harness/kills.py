@@ -1,6 +1,6 @@
 """kill -9 under load: at random, and at the points where most is at stake.
 
-worker, queue, report   one of them, at whatever stage each message happens to be
+worker, queue, report, state   one of them, at whatever stage each message happens to be
 all               every process of the server at once, the master too; then it is started again
 commit            the queue process, when a commit has returned and its answer is about to be written (strace sees to
                   it: the process dies on entering the first send to a worker after the write of the meta page)
@@ -47,6 +47,10 @@ def _kill_queue(server: Server, sink: Sink) -> None:
 
 def _kill_report(server: Server, sink: Sink) -> None:
     _kill(server, "report")
+
+
+def _kill_state(server: Server, sink: Sink) -> None:
+    _kill(server, "state")
 
 
 def _kill_all(server: Server, sink: Sink) -> None:
@@ -117,6 +121,7 @@ def _peer(sock: socket.socket) -> object:
 KILLS: Mapping[str, Callable[[Server, Sink], None]] = {
     "worker": _kill_worker,
     "report": _kill_report,
+    "state": _kill_state,
     "queue": _kill_queue,
     "all": _kill_all,
     "commit": _kill_after_commit,

@@ -11,7 +11,8 @@ import pytest
 __all__ = ["relaying", "require_tool", "run_async"]
 
 T = TypeVar("T")
-PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+# The last is where `make peers` puts what Debian will not install beside Postfix.
+PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin:/usr/local/lib/mta-peers/usr/sbin"
 
 
 def relaying(via: str, **tables: Mapping[str, object] | Sequence[object]) -> dict[str, object]:

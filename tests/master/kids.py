@@ -31,6 +31,18 @@ def dies_at_boot(child: Child) -> int:
     return 7
 
 
+def dies_at_boot_as_bad(child: Child) -> int:
+    """End before checking in if the host is called bad, else be steady."""
+    return 7 if child.config.hostname == "bad.example.test" else _live(child)
+
+
+def hangs_at_boot_as_bad(child: Child) -> int:
+    """Never check in if the host is called bad, else be steady."""
+    if child.config.hostname == "bad.example.test":
+        time.sleep(60)
+    return _live(child)
+
+
 def raises_at_boot(child: Child) -> int:
     """Raise before checking in."""
     raise RuntimeError(f"no luck in {child.name}")
@@ -50,6 +62,11 @@ def ignores_stop(child: Child) -> int:
     return _live(child, is_deaf=True)
 
 
+def stays(child: Child) -> int:
+    """Like steady, but takes its time when it is told to leave: it ends at SIGTERM."""
+    return _live(child, leaves=False)
+
+
 def has_worker_killed(child: Child) -> int:
     """A queue that has worker 1 killed, once."""
     return _live(child, kills=True)
@@ -67,7 +84,7 @@ def shows_files(child: Child) -> int:
     return _live(child)
 
 
-def _live(child: Child, dies: bool = False, is_deaf: bool = False, kills: bool = False) -> int:
+def _live(child: Child, dies: bool = False, is_deaf: bool = False, kills: bool = False, leaves: bool = True) -> int:
     stops: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -88,6 +105,8 @@ def _live(child: Child, dies: bool = False, is_deaf: bool = False, kills: bool =
         for word in words:
             _log(child, f"heard {word}")
             match word:
+                case ["leave", _] if leaves:
+                    stops.append(0)
                 case ["workers", [[_, pid], *_]] if kills:
                     kills = False
                     child.tell("kill", pid)

@@ -34,11 +34,14 @@ IDLE_MS = 2000
 CONNECT_MS = 30_000
 NOTICES = 1 << 40
 UNREACHABLE = Outcome("deferred", 451, "4.4.1", "cannot connect", "mx", "")
+UNKNOWN = Outcome("deferred", 451, "4.4.3", "the name service does not know", "", "")
+NO_DOMAIN = Outcome("bounced", 550, "5.1.2", "there is no such domain", "", "")
 BUSY = Outcome("deferred", 421, "4.3.2", "the peer ended the session", "mx", "")
 
 
 class Site(msgspec.Struct):
-    """How the hosts of a site behave at a time after T0: dead, busy (421), refusing (4xx), or up."""
+    """How the hosts of a site behave at a time after T0: dead, busy (421), refusing (4xx), or up; or what the name
+    service says of its domains then: unknown, or gone."""
 
     name: str
     state: Callable[[int], str] = lambda _: "up"
@@ -95,7 +98,7 @@ class Simulation:
         self.wall_ms = 0
         self.chance = random.Random(5)
         self.letters: dict[bytes, Letter] = {}
-        self.n_put = self.n_notices = 0
+        self.n_put = self.n_notices = self.n_failed_questions = 0
         self.fates: dict[bytes, dict[int, str]] = {}
         self.dials: list[tuple[str, int]] = []
         self.late_reports: list[int] = []
@@ -197,12 +200,17 @@ class Simulation:
                 assert not letter.out, "reported on while a worker has it"
                 assert letter.expires <= self.now or report.status == "bounced"
                 letter.out = "report"
-                self.late_reports.append(self.now - letter.expires)
+                if report.status == "expired":
+                    self.late_reports.append(self.now - letter.expires)
                 self.later(10, lambda part=part, report=report: self._write_report(part, report))  # type: ignore[misc]
         elif kind is Kind.RESOLVE:
             asked = self._resolve(payload)
             site = self.sites[asked.domain]
             answer = Resolved(asked.domain, asked.route, site.name, ((site.name, 25),), 3600.0)
+            failure = {"unknown": UNKNOWN, "gone": NO_DOMAIN}.get(site.state(self.now - T0))
+            if failure is not None:
+                answer = Resolved(asked.domain, asked.route, "", (), 60.0, (), failure)
+                self.n_failed_questions += 1
             self.later(20, lambda: self.plans.resolved(answer, self.now))
 
     def _on_lease(self, worker: int, lease: Lease) -> None:

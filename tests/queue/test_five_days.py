@@ -14,6 +14,7 @@ import pytest
 
 from mta.config import Path as PathSettings
 from mta.config import Retry
+from mta.message import LOST_SITE
 from mta.queue import plans as plans_module
 from mta.report import Deferred, Dropped, Expired, Fault, PathPaused, PathResumed
 from mta.store import Writer
@@ -49,6 +50,10 @@ def made_sites() -> dict[str, Site]:
             sites.append(Site("flapping" + name, flapping))
         elif number < 30:
             sites.append(Site("slow" + name, part_ms=20_000))
+        elif number < 34:
+            sites.append(Site("strange" + name, lambda t: "unknown" if t < 15 * HOUR_MS else "up"))
+        elif number < 38:
+            sites.append(Site("gone" + name, lambda _: "gone"))
         else:
             sites.append(Site("good" + name))
     by_domain = {f"d{number}.test": sites[number % len(sites)] for number in range(N_DOMAINS)}
@@ -133,11 +138,12 @@ def test_five_days_mail_arrives_expires_or_bounces_as_its_site_behaves(simulatio
         for number, fate in fates.items():
             is_bad = dict(letter.open)[number].startswith("nobody")
             assert fate == "expired" if kind.startswith("dead") else fate != "expired", (kind, fate)
-            assert is_bad or fate != "bounced"
+            assert is_bad or (fate == "bounced") == (kind == "gone")
             told[kind, fate] += 1
     assert told["dead", "expired"] > 400
     assert told["deadhome", "expired"] > 10
-    assert min(told[kind, "delivered"] for kind in ("refusing", "away", "flapping", "slow", "good")) > 400
+    assert told["gone", "bounced"] > 400
+    assert min(told[kind, "delivered"] for kind in ("refusing", "away", "flapping", "slow", "strange", "good")) > 400
 
 
 def test_five_days_failures_are_told_by_one_notice_and_no_notice_begets_another(simulation: Simulation) -> None:
@@ -160,6 +166,21 @@ def test_five_days_what_expires_does_so_within_a_minute_even_on_paused_paths(sim
             assert event.attempts == 0
 
 
+def test_five_days_names_that_nobody_knows_are_asked_for_less_and_less_often(simulation: Simulation) -> None:
+    lost: dict[str, list[tuple[int, int]]] = {}
+    for event in events(simulation.writer):
+        if isinstance(event, PathPaused) and event.site.startswith(LOST_SITE):
+            lost.setdefault(event.site, []).append((event.at, event.next_at))
+    assert len(lost) == len([site for site in simulation.sites.values() if site.name.startswith("strange")])
+    for rests in lost.values():
+        waits = [until - at for at, until in rests]
+        assert waits == sorted(waits)
+        assert waits[-1] == 32 * waits[0]
+    # New mail asks, too; what comes in meanwhile is not held against a domain.
+    n_mails = sum(site_of(simulation, part).startswith(("strange", "gone")) for part in simulation.fates)
+    assert simulation.n_failed_questions <= 3 * n_mails + sum(map(len, lost.values()))
+
+
 def test_five_days_retries_come_when_they_should(simulation: Simulation) -> None:
     tried: dict[tuple[bytes, int], list[Deferred]] = {}
     for event in events(simulation.writer):
@@ -179,6 +200,8 @@ def test_five_days_retries_come_when_they_should(simulation: Simulation) -> None
 def test_five_days_no_path_is_dialled_while_it_rests_and_each_is_tried_soon_after(simulation: Simulation) -> None:
     pauses: dict[str, list[tuple[int, int]]] = {}
     for event in events(simulation.writer):
+        if isinstance(event, PathPaused | PathResumed) and event.site.startswith(LOST_SITE):
+            continue
         if isinstance(event, PathPaused):
             pauses.setdefault(event.site, []).append((event.at, event.next_at))
         elif isinstance(event, PathResumed):

@@ -83,7 +83,7 @@ def made(writer: Writer, state: str) -> Teller:
         row = decode_queue(writer.look_up("queue", number_key(arrived.queue)) or b"")
         ((due, _),) = writer.look("due", b"", 9)
         writer.begin()
-        move_wake(writer, arrived.queue, row.name, row.wake, due_of(due)[0])
+        move_wake(writer, arrived.queue, row, due_of(due)[0])
         writer.commit()
     return teller
 

@@ -8,7 +8,7 @@ import pytest
 from mta._fast import FrameReader
 from mta.config import Path
 from mta.link import Connection, Hello, Kind, Lease, Put, Report, Resolve, Resolved, decoder
-from mta.message import Status
+from mta.message import Outcome, Status
 from mta.queue.changes import Circumstances, OrderChange, WithdrawChange
 from mta.queue.plans import REMEMBER_MS, Plans
 from mta.queue.schedule import Schedule
@@ -32,6 +32,7 @@ class Desk:
         self.now = T0
         self.opened: list[int] = []
         self.reports: list[Report] = []
+        self.failure: Outcome | None = None
         self.start()
 
     def start(self) -> None:
@@ -72,7 +73,8 @@ class Desk:
             for kind, payload in self.frames.feed(wire):
                 if kind == Kind.RESOLVE:
                     asked = decoder(Resolve).decode(payload)
-                    self.plans.resolved(Resolved(asked.domain, asked.route, "site", HOSTS, 10_000.0), self.now)
+                    way = Resolved(asked.domain, asked.route, "site", HOSTS, 10_000.0, (), self.failure)
+                    self.plans.resolved(way, self.now)
                 elif kind == Kind.LEASE:
                     lease = decoder(Lease).decode(payload)
                     leased += lease.parts

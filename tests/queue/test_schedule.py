@@ -41,7 +41,7 @@ def awake(schedule: Schedule, number: int, domain: str, site: str, until: int = 
     schedule.hungry()
     schedule.read(queue, [], T0)
     schedule.resolving.questions(T0)
-    schedule.resolved(Question(domain, ""), (site, HOSTS), until, None, T0)
+    schedule.routing.resolved(Question(domain, ""), (site, HOSTS, ()), until, None, T0)
     return queue
 
 
@@ -63,12 +63,12 @@ def test_arrived_in_an_awake_queue_is_leased_at_once() -> None:
     queue = awake(schedule, 1, "a.test", "site")
     [part] = parts(1)
     schedule.arrived(queue, part, 1)
-    assert schedule.grants(T0) == [Grant(1, 1, True, "site", HOSTS, (part,))]
+    assert schedule.grants(T0) == [Grant(1, 1, True, "site", HOSTS, (), (part,))]
     assert schedule.leased() == [part]
     # And only once.
     schedule.read(queue, rows(1, [part]), T0)
     assert schedule.grants(T0) == []
-    settle(schedule, [Grant(1, 1, True, "site", HOSTS, (part,))], T0 + 1)
+    settle(schedule, [Grant(1, 1, True, "site", HOSTS, (), (part,))], T0 + 1)
     assert schedule.leased() == []
 
 
@@ -128,7 +128,7 @@ def test_grants_site_whose_way_was_asked_again_keeps_its_limit() -> None:
     settle(schedule, grants, T0 + 1)
     schedule.closed(grants[0].session, None, T0)
     # The answer comes while the path has no session and no other queue.
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10_000_000, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10_000_000, None, T0)
     second = awake(schedule, 2, "b.test", "site")
     schedule.arrived(first, parts(1, 10)[0], 1)
     schedule.arrived(second, parts(1, 20)[0], 1)
@@ -171,7 +171,7 @@ def test_closed_session_gives_its_parts_back_first_in_line() -> None:
 def test_read_more_rows_with_one_due_time_than_a_read_holds_gets_all() -> None:
     schedule = made(connections=1)
     queue = schedule.awake(1, name("a.test"))
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10_000_000, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10_000_000, None, T0)
     table = rows(1, parts(3 * READ_PARTS + 7))
     leased: set[bytes] = set()
     for n in range(1, 3000):
@@ -247,7 +247,7 @@ def test_questions_are_asked_once_and_again_when_nobody_answers() -> None:
     schedule.awake(3, name("b.test"))
     assert sorted(q.domain for q in schedule.resolving.questions(T0)) == ["a.test", "b.test"]
     assert schedule.resolving.questions(T0 + RESOLVE_AGAIN_MS) == []
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10_000_000, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10_000_000, None, T0)
     assert schedule.resolving.questions(T0 + RESOLVE_AGAIN_MS + 1) == [Question("b.test", "")]
 
 
@@ -259,6 +259,40 @@ def test_grants_old_way_serves_while_it_is_asked_again() -> None:
     assert [grant.site for grant in grants] == ["site"]
     settle(schedule, grants, T0 + 50)
     assert schedule.resolving.questions(T0 + 50) == [Question("a.test", "")]
-    schedule.resolved(Question("a.test", ""), ("other", HOSTS), T0 + 10_000_000, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("other", HOSTS, ()), T0 + 10_000_000, None, T0)
     schedule.arrived(queue, parts(1, 5)[0], 1)
     assert [grant.site for grant in schedule.grants(T0 + 51)] == ["other"]
+
+
+def test_reconfigure_asks_anew_where_mail_goes_and_the_old_way_serves_meanwhile() -> None:
+    schedule = made()
+    queue = awake(schedule, 1, "a.test", "old")
+    schedule.awake(2, name("b.test"))
+    assert schedule.resolving.questions(T0) == [Question("b.test", "")]
+    schedule.reconfigure(Path(), 2000)
+    # The one that was open as well: who was asked may answer by what is no more.
+    assert set(schedule.resolving.questions(T0)) == {Question("a.test", ""), Question("b.test", "")}
+    [part] = parts(1)
+    schedule.arrived(queue, part, 1)
+    assert [grant.site for grant in schedule.grants(T0)] == ["old"]
+    schedule.routing.resolved(Question("a.test", ""), ("new", HOSTS, ()), T0 + 10_000, None, T0)
+    schedule.arrived(queue, parts(1, 5)[0], 1)
+    assert [grant.site for grant in schedule.grants(T0)] == ["new"]
+
+
+def test_reconfigure_limits_hold_for_the_next_session() -> None:
+    schedule = made(connections=20, window_start=5)
+    queue = awake(schedule, 1, "a.test", "site")
+    for part in parts(30):
+        schedule.arrived(queue, part, 1)
+    greet(schedule, schedule.grants(T0), T0)
+    assert len([grant for grant in schedule.grants(T0) if grant.opens]) == 4
+    for numbers, settings, sessions in (
+        ((1, 2, 3), Path(connections=20, window_start=5, window_max=3), 2000),
+        ((4, 5), Path(connections=2), 2000),
+        ((6,), Path(), 2),
+    ):
+        schedule.reconfigure(settings, sessions)
+        for number in numbers:
+            schedule.closed(number, None, T0)
+        assert len([grant for grant in schedule.grants(T0) if grant.opens]) == 1

@@ -50,6 +50,8 @@ class Machine(RuleBasedStateMachine):
         self.now = T0
         self.settling: dict[bytes, int] = {}
         self.asked: list[Question] = []
+        # Queues that an operator wants tried at once, when it was not known yet where they lead.
+        self.urgent: set[int] = set()
 
     def teardown(self) -> None:
         """Drain: whatever was put has to come out."""
@@ -61,6 +63,8 @@ class Machine(RuleBasedStateMachine):
 
     def drain(self) -> None:
         self.join(1)
+        # An order that waits for a settlement is carried out with it: only then it can be taken back.
+        self.commit()
         self.operate("release", list(self.tables.parts))
         for round_ in range(600):
             if not self.tables.parts:
@@ -95,12 +99,13 @@ class Machine(RuleBasedStateMachine):
             tables.awake(schedule, queue)
         for part in tables.ringing(self.now):
             if part not in schedule.reports:
-                schedule.up(part, EXPIRE, self.now)
+                schedule.up(part, EXPIRE, None, self.now)
         schedule.due_again(self.now)
         for hungry in schedule.hungry():
             schedule.read(hungry, tables.rows(hungry, READ, self.now), self.now)
         for asleep in schedule.sleepers(self.now):
             tables.sleep(asleep, schedule)
+            self.urgent.discard(asleep.number)
         self.asked += schedule.resolving.questions(self.now)
         for task in schedule.reports.tasks(sorted(world.workers)):
             assert task.worker in world.workers
@@ -132,7 +137,11 @@ class Machine(RuleBasedStateMachine):
         for question in self.asked:
             site = SITES[question.domain]
             row = None if self.schedule.has_path(site) else self.tables.paths.get(site)
-            self.schedule.resolved(question, (site, ((site, 25),)), self.now + ttl_ms, row, self.now)
+            mine = {queue for queue in self.urgent if DOMAINS[queue - 1] == question.domain}
+            if mine:
+                self.urgent -= mine
+                self.world.paused.pop(site, None)
+            self.schedule.routing.resolved(question, (site, ((site, 25),), ()), self.now + ttl_ms, row, self.now)
         self.asked.clear()
 
     @rule()
@@ -203,8 +212,11 @@ class Machine(RuleBasedStateMachine):
             queue = self.schedule.find(self.tables.queue_of(part))
             if queue is None and due and due < Part.NEVER:
                 queue = self.tables.awake(self.schedule, self.tables.queue_of(part))
-            if queue is not None and queue.path is not None and due and due < Part.NEVER:
-                self.world.paused.pop(queue.path.site, None)
+            if queue is not None and due and due < Part.NEVER:
+                if queue.path is not None:
+                    self.world.paused.pop(queue.path.site, None)
+                else:
+                    self.urgent.add(queue.number)
             self.schedule.moved(part, queue, due, self.now)
 
     # Workers
@@ -217,7 +229,9 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=st.integers(1, 2))
     def die(self, worker: int) -> None:
         held = self.schedule.worker_gone(worker, self.now)
-        assert sorted(part for part in held if part not in self.schedule.reports) == self.world.held_by(worker)
+        # For delivery, though its time may be up meanwhile, or for a report.
+        reported = [part for part, of in self.world.reports.items() if of == worker]
+        assert sorted(held) == sorted([*self.world.held_by(worker), *reported])
         self.world.died(worker)
         for part in held:
             deaths = self.tables.parts[part].deaths
@@ -258,3 +272,63 @@ class Machine(RuleBasedStateMachine):
 
 TestSchedule = Machine.TestCase
 TestSchedule.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
+
+
+def leased(*lives_ms: int) -> Machine:
+    """Return a machine whose only worker has been leased parts of one queue."""
+    machine = Machine()
+    machine.join(1)
+    for life_ms in lives_ms:
+        machine.arrive(1, 1, life_ms)
+    machine.step(1)
+    machine.tick()
+    machine.answer(10_000_000)
+    machine.tick()
+    return machine
+
+
+def test_schedule_worker_dies_with_a_report_and_with_a_delivery_whose_time_was_up() -> None:
+    machine = leased(900)
+    machine.step(6_000)
+    machine.arrive(1, 1, 900)
+    machine.settle(next(iter(machine.world.leases)), machine.now + 400)
+    machine.commit()
+    machine.tick()
+    machine.step(6_000)
+    machine.tick()
+    assert machine.world.reports
+    (part,) = machine.world.leases
+    assert part in machine.schedule.reports
+    machine.die(1)
+    machine.teardown()
+
+
+def test_schedule_held_while_it_was_delivered_is_released_in_the_end() -> None:
+    machine = leased(10_000_000)
+    (part,) = machine.world.leases
+    machine.operate("hold", [part])
+    machine.settle(part, machine.now + 10)
+    machine.teardown()
+
+
+def test_schedule_operator_wants_a_queue_tried_before_it_is_known_where_it_leads() -> None:
+    machine = leased(10_000_000)
+    (session,) = machine.world.sessions
+    site = machine.world.closed(session)
+    path = machine.schedule.closed(session, FAILURE, machine.now)
+    assert path is not None
+    machine.world.paused[site] = path.paused_until
+    # Another queue that leads to the site that rests now: once that is known, the pause is over for its sake.
+    machine.arrive(2, 2, 10_000_000)
+    first, second = (part for part, stood in machine.tables.parts.items() if stood.queue == 2)
+    machine.operate("retry", [first])
+    # What is held of it changes nothing about that.
+    machine.operate("hold", [second])
+    machine.step(1)
+    machine.tick()
+    assert not machine.world.leases
+    machine.answer(10_000_000)
+    assert not machine.world.paused
+    machine.tick()
+    assert machine.world.leases
+    machine.teardown()

@@ -94,7 +94,7 @@ def test_up_all_that_is_ready_has_the_rest_read() -> None:
     assert queue.unread
     assert schedule.hungry() == []
     for part in parts(READ_PARTS):
-        schedule.up(part, EXPIRE, T0)
+        schedule.up(part, EXPIRE, None, T0)
     # There may be more in the table, and nothing else would ask for it.
     assert schedule.hungry() == [queue]
 
@@ -106,7 +106,7 @@ def test_up_while_it_waits_is_reported_with_why_its_path_was_no_way() -> None:
     schedule.arrived(queue, part, 1)
     [grant] = schedule.grants(T0)
     schedule.closed(grant.session, FAILURE, T0)
-    schedule.up(part, EXPIRE, T0)
+    schedule.up(part, EXPIRE, None, T0)
     assert schedule.reports.tasks([1]) == [Task(1, EXPIRE, FAILURE, (part,))]
     assert schedule.is_leased(part)
     assert schedule.leased() == [part]
@@ -129,7 +129,7 @@ def test_up_while_it_is_delivered_waits_for_the_outcome() -> None:
     grants += schedule.grants(T0)
     assert sorted(schedule.leased()) == [first, second]
     for part in (first, second):
-        schedule.up(part, EXPIRE, T0)
+        schedule.up(part, EXPIRE, None, T0)
     assert schedule.reports.tasks([1]) == []
     # Delivered after all; deferred, and not tried again.
     for part, due in ((first, 0), (second, T0 + 1)):
@@ -144,7 +144,7 @@ def test_up_while_its_session_ends_untried_is_reported_and_not_leased_again() ->
     [part] = parts(1)
     schedule.arrived(queue, part, 1)
     [grant] = schedule.grants(T0)
-    schedule.up(part, EXPIRE, T0)
+    schedule.up(part, EXPIRE, None, T0)
     schedule.closed(grant.session, None, T0)
     assert schedule.grants(T0) == []
     assert [task.parts for task in schedule.reports.tasks([1])] == [(part,)]
@@ -156,7 +156,7 @@ def test_lease_kept_of_a_part_whose_time_is_up_is_not_reported_meanwhile() -> No
     [part] = parts(1)
     schedule.arrived(queue, part, 1)
     [grant] = schedule.grants(T0)
-    schedule.up(part, EXPIRE, T0)
+    schedule.up(part, EXPIRE, None, T0)
     # The worker's connection is lost, and it comes back with what it had.
     assert schedule.worker_gone(1, T0) == [part]
     schedule.session_kept(1, (grant.session, "site", True), None, T0)
@@ -254,7 +254,7 @@ def test_path_that_is_forgotten_while_it_rests_is_remembered_with_its_pause() ->
     schedule.hungry()
     schedule.read(again, rows(1, parts(1)), T0 + 40_000)
     schedule.resolving.questions(T0 + 40_000)
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10**9, row, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10**9, row, T0)
     assert schedule.grants(T0 + 40_000) == []
     schedule.due_again(T0 + PAUSE_MS)
     assert [granted.parts for granted in schedule.grants(T0 + PAUSE_MS)] == [(parts(1)[0],)]
@@ -268,6 +268,6 @@ def test_path_that_is_wanted_again_before_it_was_written_down_is_the_same() -> N
     schedule.closed(grant.session, FAILURE, T0)
     schedule.sleepers(T0 + PAUSE_MS // 2)
     schedule.awake(1, queue.name)
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10**9, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10**9, None, T0)
     schedule.arrived(awake(schedule, 2, "b.test", "site"), parts(1, 7)[0], 1)
     assert schedule.grants(T0 + PAUSE_MS // 2) == []

@@ -25,7 +25,7 @@ def made(n_workers: int, *, suspects: int, others: int, connections: int = 20) -
     wanted = [(part(n), True) for n in range(1, suspects + 1)] + [(part(100 + n), False) for n in range(others)]
     schedule.read(queue, [(due_key(1, T0 - 1, p), T0 - 1, p, 1, suspect) for p, suspect in sorted(wanted)], T0)
     schedule.resolving.questions(T0)
-    schedule.resolved(Question("a.test", ""), ("site", HOSTS), T0 + 10**9, None, T0)
+    schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10**9, None, T0)
     return schedule
 
 
@@ -118,7 +118,7 @@ def test_suspect_on_a_paused_path_reserves_nobody() -> None:
     schedule.hungry()
     schedule.read(other, [(due_key(2, T0 - 1, part(300)), T0 - 1, part(300), 1, False)], T0)
     schedule.resolving.questions(T0)
-    schedule.resolved(Question("b.test", ""), ("elsewhere", HOSTS), T0 + 10**9, None, T0)
+    schedule.routing.resolved(Question("b.test", ""), ("elsewhere", HOSTS, ()), T0 + 10**9, None, T0)
     assert leased(schedule.grants(T0)) == [part(300)]
     schedule.due_again(T0 + 60_000)
     settle(schedule, [part(300)])
@@ -147,7 +147,7 @@ def two_sites(connections: int, sessions: int) -> Schedule:
         schedule.hungry()
         schedule.read(queue, [], T0)
         schedule.resolving.questions(T0)
-        schedule.resolved(Question(domain, ""), (domain, HOSTS), T0 + 10**9, None, T0)
+        schedule.routing.resolved(Question(domain, ""), (domain, HOSTS, ()), T0 + 10**9, None, T0)
         assert queue.path is not None
     return schedule
 

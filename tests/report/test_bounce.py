@@ -189,6 +189,13 @@ def test_build_notice_without_a_reply_gives_our_reason_or_none() -> None:
     assert "What happened: we have given up after 5 days.\n" in read.text
 
 
+def test_build_notice_keeps_quiet_about_what_no_peer_has_said() -> None:
+    read = Read(build(failed=[fail(diagnostic="/var/mail/ann: Permission denied", remote_mta="", reason="not now")]))
+    assert read.groups[0]["Diagnostic-Code"] == "x-posthaste; not now"
+    assert "Permission" not in read.text
+    assert "not now" in read.text
+
+
 def test_build_notice_expired_keeps_the_last_reply() -> None:
     one = fail(code=451, enhanced="4.2.0", diagnostic="4.2.0 Greylisted", final="expired")
     read = Read(build(failed=[one]))

@@ -2,10 +2,11 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,23 +54,36 @@ def test_events_prints_from_a_number_on(config: Path, arguments: tuple[str, ...]
     assert seqs(done.stdout) == list(range(first, 301))
 
 
-@pytest.mark.parametrize(("arguments", "first"), [((), 301), (("--since", "290"), 290)])
+@pytest.mark.parametrize(("arguments", "firsts"), [((), range(301, 1000)), (("--since", "290"), range(290, 291))])
 def test_events_follow_goes_on_until_interrupted(
-    config: Path, consumer: Consumer, arguments: tuple[str, ...], first: int
+    config: Path, consumer: Consumer, arguments: tuple[str, ...], firsts: range
 ) -> None:
-    command = [MTA, "events", "-c", str(config), "--follow", *arguments]
+    # What a shell starts in the background ignores SIGINT, and so would all that the tests start.
+    command = ["env", "--default-signal=INT", MTA, "events", "-c", str(config), "--follow", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        # From now on: give it the time to see what now is.
-        time.sleep(1.0)
-        consumer.take(rows(301, 60))
-        consumer.take(rows(361, 5))
-        wanted = list(range(first, 366))
-        assert [json.loads(process.stdout.readline())["seq"] for _ in wanted] == wanted
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
-        assert process.stdout.read() + process.stderr.read() == ""
+        late = threading.Timer(30, process.kill)
+        late.start()
+        try:
+            # From now on: its first line tells when that is.
+            last = 300
+            while not select.select([process.stdout], [], [], 0.1)[0]:
+                last += 1
+                consumer.take(rows(last, 1))
+            first = json.loads(process.stdout.readline())["seq"]
+            assert first in firsts
+            for n_rows in (60, 5):
+                consumer.take(rows(last + 1, n_rows))
+                last += n_rows
+            wanted = list(range(first + 1, last + 1))
+            assert [json.loads(process.stdout.readline())["seq"] for _ in wanted] == wanted
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0
+            assert process.stdout.read() + process.stderr.read() == ""
+        finally:
+            late.cancel()
+            process.kill()
 
 
 @pytest.mark.usefixtures("consumer")

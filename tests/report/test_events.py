@@ -32,7 +32,7 @@ def test_to_json_times_and_ids_inside_are_rendered_too() -> None:
 
 @pytest.mark.parametrize("kind", get_args(Event))
 def test_to_json_every_kind_is_its_fields_after_decoding(kind: type[msgspec.Struct]) -> None:
-    values = {"int": 5, "str": "x", "bytes": ID, "float": 1.5}
+    values = {"int": 5, "str": "x", "bytes": ID, "float": 1.5, "tuple": ("x", "y")}
     fields = msgspec.structs.fields(kind)
     event = kind(*(values[field.type.__name__] for field in fields))
     row = json.loads(to_json(9, decode(encode(event))))
@@ -41,6 +41,8 @@ def test_to_json_every_kind_is_its_fields_after_decoding(kind: type[msgspec.Stru
         value = getattr(event, field.name)
         if isinstance(value, bytes):
             value = value.hex()
+        if isinstance(value, tuple):
+            value = list(value)
         if field.name == "at" or field.name.endswith("_at"):
             value = rfc3339(value)
         assert row[field.name] == value
@@ -66,9 +68,12 @@ def test_to_json_time_out_of_reach_is_an_error_not_a_wrong_line() -> None:
 
 
 def test_to_json_holds_no_control_character_and_means_the_same() -> None:
-    text = "".join(map(chr, range(0xA1))) + "\u0100\u2028\U0001f4e8"
+    text = "".join(map(chr, range(0xA1))) + "\u0100\u2028\U0001f4e8\u202egnp\u2066\u200b\ufeff\U000e0041"
     event = Rejected(1, ID, "t", text, text, "rcpt", text, text, 550, "5.1.1", text)
     line = to_json(1, event)
-    assert not [c for c in line.decode() if c != "\u2028" and not c.isprintable() and c != "\xa0"]
+    assert not [c for c in line.decode() if not c.isprintable() and c != "\xa0"]
+    # What shows itself stands as it is.
+    assert "\u0100" in line.decode()
+    assert "\U0001f4e8" in line.decode()
     row = json.loads(line)
     assert (row["client"], row["helo"], row["sender"], row["recipient"], row["reason"]) == (text,) * 5

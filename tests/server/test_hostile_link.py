@@ -67,7 +67,7 @@ def knock(server: Server, *frames: bytes) -> bytes:
         [struct.pack("<IB", 1, 200)],
         # A HELLO that is none.
         [hello(version=LINK_VERSION + 1)],
-        [hello(version=0)],
+        [hello(version=LINK_VERSION - 2)],
         [hello(role="up")],
         [frame(Kind.HELLO)],
         [frame(Kind.HELLO, b"\xc1")],
@@ -104,6 +104,14 @@ def test_link_garbage_is_hung_up_on_and_told_as_a_fault(linked: Server, frames: 
     with Wire(linked.address).hello() as wire:
         assert wire.mail().code == 250
     assert linked.children() == before
+
+
+@pytest.mark.parametrize("version", [LINK_VERSION, LINK_VERSION - 1])
+def test_link_version_before_ours_is_spoken(linked: Server, version: int) -> None:
+    with open_link(str(linked.data_dir)) as sock:
+        sock.settimeout(5)
+        sock.sendall(hello(version=version))
+        assert sock.recv(65_536)[4] == Kind.WELCOME
 
 
 def test_link_put_that_cannot_be_stored_is_refused_alone(linked: Server) -> None:

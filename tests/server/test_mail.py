@@ -44,7 +44,7 @@ def test_round_trip_awkward_mails_come_out_as_they_went_in(
 ) -> None:
     report, changed = round_trip(MAILS, n_clients=4, bare_newline=bare_newline, is_maildir=is_maildir)
     names = list(awkward_mails())
-    assert [names[number] for number in changed] == []
+    assert [names[number] for number in changed] == [], report
     assert report.refused == refused
     assert report.is_good, report
 

@@ -122,7 +122,7 @@ def test_master_killed_children_leave_and_the_next_server_delivers_the_rest(sink
     ledger = Ledger(server.address)
     run_async(ledger.send(20, 4))
     pids = server.children()
-    assert len(pids) == 4
+    assert len(pids) == 5
     os.kill(server.pid, signal.SIGKILL)
     began = time.monotonic()
     wait_until(lambda: not server.is_running, "the end of the master")
@@ -201,6 +201,7 @@ def test_service_manager_hears_ready_when_the_server_is(
         server = serve(relaying(sink.via))
         assert manager.recv(100) == b"READY=1"
         assert server.address[1] > 0
+        assert manager.recv(100).startswith(b"STATUS=serving ")
         server.stop()
         assert manager.recv(100) == b"STOPPING=1"
 

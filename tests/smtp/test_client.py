@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mta.config import Deliver
 from mta.message import Outcome
-from mta.smtp import Client, Done, Over, Ready
+from mta.smtp import POSSIBLE_REPEAT, Client, Done, Over, Ready
 
 PEER = "mx.example [192.0.2.1]"
 LIMITS = Deliver(command_timeout_s=7, data_done_timeout_s=9)
@@ -283,7 +283,7 @@ def test_client_lost_after_the_dot_defers_that_letter_and_leaves_the_next() -> N
     done, over = client.events()
     assert isinstance(done, Done)
     assert isinstance(over, Over)
-    reason = f"lost connection with {PEER} while sending the end of data (it may arrive twice)"
+    reason = f"{POSSIBLE_REPEAT}lost connection with {PEER} while sending the end of data"
     assert done.outcomes == [(0, Outcome("deferred", 451, "4.4.2", reason, PEER, ""))]
     assert over.left == [TWO]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mta.reply import Reply
-from mta.smtp.params import MailParams, parse_mail_params, parse_rcpt_params
+from mta.smtp.params import MailParams, mail_params, parse_mail_params, parse_rcpt_params
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,12 @@ def test_parse_rcpt_params_none_is_offered(text: str, code: int) -> None:
 
 def test_parse_rcpt_params_no_parameters_are_fine() -> None:
     assert parse_rcpt_params("") is None
+
+
+@pytest.mark.parametrize("utf8", [False, True])
+@pytest.mark.parametrize("body_8bit", [False, True])
+@pytest.mark.parametrize("size", [-1, 0, 1, 10**12])
+def test_mail_params_are_read_as_they_were_written(size: int, body_8bit: bool, utf8: bool) -> None:
+    text = mail_params(size, body_8bit=body_8bit, utf8=utf8)
+    assert not text or text.startswith(" ")
+    assert parse_mail_params(text.strip()) == MailParams(max(0, size), body_8bit, utf8)

@@ -10,6 +10,7 @@ from mta.reply import REPLY_250_OK, Reply
 from mta.smtp import (
     NULL_PATH,
     REPLY_354_GO_AHEAD,
+    REPLY_421_TIMEOUT,
     Chunk,
     Data,
     Hello,
@@ -107,7 +108,7 @@ def test_session_answer_after_the_end_is_dropped() -> None:
     session = greeted()
     session.receive(lines("HELO a"))
     session.next_event()
-    session.timeout()
+    session.end(REPLY_421_TIMEOUT, "timeout")
     session.answer(REPLY_250_OK)
     assert session.next_event() == Quit("timeout")
     assert session.output() == b"421 4.4.2 Nothing heard for too long, closing the connection\r\n"
@@ -260,3 +261,14 @@ def test_session_recipients_of_an_earlier_transaction_may_be_kept() -> None:
     kept = driver.session.recipients
     driver.feed(lines("RSET", "MAIL FROM:<a@b.c>", "RCPT TO:<other@y.z>"))
     assert [recipient.text for recipient in kept] == ["x@y.z"]
+
+
+def test_session_limits_that_are_replaced_hold_from_then_on() -> None:
+    session = greeted(Limits(hard_errors=5))
+    session.receive(lines("XYZZY", "XYZZY"))
+    assert session.next_event() is Pause.NEED_DATA
+    session.limits = Limits(hard_errors=1, command_timeout_s=10)
+    assert session.timeout_s == 10
+    session.receive(lines("XYZZY"))
+    assert session.next_event() == Quit("errors")
+    assert session.n_errors_ever == 3

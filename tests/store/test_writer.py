@@ -7,6 +7,7 @@ import pytest
 
 from mta.message import QueueName
 from mta.store import (
+    QueueRow,
     Reader,
     StorageFull,
     StoreError,
@@ -170,7 +171,7 @@ def test_queue_opened_twice_is_one_until_it_is_removed(writer: Writer) -> None:
     writer.begin()
     queue = open_queue(writer, NAME, 100)
     assert open_queue(writer, NAME, 200) == queue
-    move_wake(writer, queue, NAME, 100, 900)
+    move_wake(writer, queue, QueueRow(NAME, 100), 900)
     writer.commit()
     assert [key for key, _ in writer.look("wake", b"", 9)] == [number_key(900) + number_key(queue)]
     writer.begin()
@@ -185,7 +186,7 @@ def test_queue_opened_twice_is_one_until_it_is_removed(writer: Writer) -> None:
 def test_queue_that_sleeps_and_takes_mail_wakes_after_a_restart(writer: Writer) -> None:
     writer.begin()
     queue = open_queue(writer, NAME, 100)
-    move_wake(writer, queue, NAME, 100, 900)
+    move_wake(writer, queue, QueueRow(NAME, 100), 900)
     # A part is due at 200 now: the row has to be a lower bound of it.
     assert open_queue(writer, NAME, 200) == queue
     writer.commit()

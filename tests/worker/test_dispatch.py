@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mta.config import Retry, Route
-from mta.deliver import Courier, Job, Report, Router
+from mta.deliver import Courier, Job, Own, Report, Router, Way, Ways
+from mta.dns import Resolver
 from mta.link import Closed, Greeted, Kind, Lease, QueueLink, Resolve, Resolved, Settle, Settlement, decoder
 from mta.link import Report as LinkReport
 from mta.linkpath import bind_link
@@ -97,19 +98,17 @@ def run(tmp_path: Path) -> Callable[[Talk], None]:
         reader = Reader(str(tmp_path), MAP_OCTETS)
         sessions: list[Session] = []
 
-        def make(number: int, site: str, hosts: Hosts, report: Report) -> Courier:
-            sessions.append(Session(number, site, hosts, report))
+        def make(lease: Lease, report: Report) -> Courier:
+            sessions.append(Session(lease.session, lease.site, lease.hosts, report))
             return sessions[-1]
 
         async with Peer(bind_link(str(tmp_path))) as peer:
             link = QueueLink(str(tmp_path), 1, 4321, 5.0, asyncio.get_running_loop())
-            dispatch = Dispatch(
-                link,
-                reader,
-                make,
-                Router((), [Route("sink.test", "[sink.test]:25")]),
-                Notices("mx.test", link, Retry()),
-            )
+            router = Router((), [Route("sink.test", "[192.0.2.1]:25")])
+            # Without a name server nothing is known of the others.
+            resolver = Resolver((), 1.0, asyncio.get_running_loop())
+            ways = Ways(router, resolver, "mx.test", Own(()), 25)
+            dispatch = Dispatch(link, reader, make, ways, Notices("mx.test", link, Retry()))
             await link.start(dispatch)
             await peer.ready()
             try:
@@ -312,7 +311,29 @@ def test_resolve_is_answered_with_the_site(run: Callable[[Talk], None]) -> None:
         bench.peer.say("out", Kind.RESOLVE, Resolve("sink.test", ""))
         await until(lambda: bench.peer.of(Kind.RESOLVED))
         answer = decoder(Resolved).decode(bench.peer.of(Kind.RESOLVED)[0])
-        assert (answer.domain, answer.site, answer.hosts) == ("sink.test", "[sink.test]:25", (("sink.test", 25),))
+        assert (answer.domain, answer.site, answer.hosts) == ("sink.test", "[192.0.2.1]:25", (("192.0.2.1", 25),))
         assert answer.ttl_s > 0
+
+    run(talk)
+
+
+def test_resolve_that_goes_wrong_is_a_fault_and_the_next_is_answered(
+    run: Callable[[Talk], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = Ways.find
+
+    async def broken(self: Ways, domain: str, route: str) -> Way:
+        if domain == "odd.test":
+            raise RuntimeError("what nobody thought of")
+        return await find(self, domain, route)
+
+    monkeypatch.setattr(Ways, "find", broken)
+
+    async def talk(bench: Bench) -> None:
+        bench.peer.say("out", Kind.RESOLVE, Resolve("odd.test", ""))
+        bench.peer.say("out", Kind.RESOLVE, Resolve("sink.test", ""))
+        await until(lambda: bench.peer.of(Kind.RESOLVED) and bench.peer.of(Kind.NOTE))
+        assert decoder(Resolved).decode(bench.peer.of(Kind.RESOLVED)[0]).domain == "sink.test"
+        assert b"what nobody thought of" in bench.peer.of(Kind.NOTE)[0]
 
     run(talk)
