@@ -6,6 +6,7 @@ wait. Raises OSError when the server cannot be reached, TimeoutError when it doe
 
 import asyncio
 import struct
+from typing import cast
 
 from mta.dns.answer import Answer
 from mta.dns.wire import TRUNCATED, Question, read_answer
@@ -27,8 +28,8 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask."""
-        # uvloop's transports are no subclasses of asyncio.DatagramTransport.
-        transport.sendto(self._question.wire)  # type: ignore[attr-defined]
+        # uvloop's transports are no subclasses of asyncio.DatagramTransport, so isinstance cannot tell.
+        cast(asyncio.DatagramTransport, transport).sendto(self._question.wire)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """Take the answer, if it is one."""
