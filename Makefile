@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SCANNERS := setup.py $(wildcard mta/_fast/*.pyx mta/_fast/*.pxd mta/_fast/*.h)
+TYPED := $(filter-out mta/_fast/%,$(wildcard mta/*/*.pxd))
+COMPILED := setup.py $(wildcard mta/_fast/*.pyx mta/_fast/*.pxd mta/_fast/*.h) $(TYPED) $(TYPED:.pxd=.py)
 HAS_PYTHON := $(PYTHON) -c 'import ensurepip, venv, sysconfig, os; os.stat(sysconfig.get_path("include") + "/Python.h")' && command -v gcc
 HAS_NAMESERVER := command -v nsd
 HAS_PEERS := command -v smtp-sink && command -v swaks && command -v strace
@@ -28,8 +29,8 @@ build: .venv/compiled
 tools:
 	$(call need,$(HAS_PYTHON),gcc python3 python3-dev python3-venv)
 
-# Installing compiles, too; where only a scanner has changed, compiling is enough.
-.venv/compiled: pyproject.toml $(SCANNERS) | tools
+# Installing compiles, too; where only a source of what is compiled has changed, compiling is enough.
+.venv/compiled: pyproject.toml $(COMPILED) | tools
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@if [ $@ -nt pyproject.toml ]; then \
 		$(BIN)/python setup.py -q build_ext --inplace --force; \
@@ -71,7 +72,7 @@ lint: build
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta/_fast
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta
 
 bench: build peers
 	$(BIN)/python -m bench.relay
@@ -82,4 +83,4 @@ torture: build
 	$(BIN)/python -m bench.kill
 
 clean:
-	rm -rf .venv build dist mta/_fast/*.so
+	rm -rf .venv build dist mta/*/*.so

@@ -1,6 +1,9 @@
-"""Build the compiled scanners in mta/_fast. Everything else about the package is in pyproject.toml.
+"""Build what is compiled. Everything else about the package is in pyproject.toml.
 
-    python setup.py build_ext --inplace          the .so beside each .pyx
+    python setup.py build_ext --inplace          the .so beside each source
+
+That is the scanners in mta/_fast, and each module of Python that has a .pxd beside it: it is compiled as it stands, and
+the .pxd gives its classes C attributes and C methods. Without its .so such a module runs all the same, only slower.
 
 MTA_BUILD chooses the kind: `release` (the default), `debug` (asserts and line tracing, for coverage) or `sanitize`
 (address and undefined-behaviour sanitizers). Each kind keeps its generated C and its objects in build/make/<kind>, so
@@ -8,13 +11,15 @@ that one never picks up what another left behind.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 
-MODULES = ["command", "data", "frames", "headers", "lines", "replies", "rights"]
+SCANNERS = ["command", "data", "frames", "headers", "lines", "replies", "rights"]
+PLAIN = sorted(path.with_suffix(".py").as_posix() for path in Path("mta").glob("[!_]*/*.pxd"))
 
 # The level is explicit because a CFLAGS in the environment replaces the interpreter's own flags; ours come last.
 # -Wextra finds comparisons that can never hold, which Cython itself does not see.
@@ -45,23 +50,30 @@ if kind not in KINDS:
     raise SystemExit(f"MTA_BUILD: expected one of {', '.join(KINDS)}, got {kind}")
 place = f"build/make/{kind}"
 
-Options.warning_errors = True
+DIRECTIVES: dict[str, Any] = {
+    "language_level": 3,
+    # A scanner half way through a stream is not to be pickled.
+    "auto_pickle": False,
+    "embedsignature": True,
+    "linetrace": kind == "debug",
+}
+WARNINGS = {"warn.undeclared": True, "warn.unused": True, "warn.unreachable": True, "warn.maybe_uninitialized": True}
+# Plain Python has arguments that are not used, and annotations that are no C types: ruff and mypy look after those.
+AS_IT_STANDS = {"annotation_typing": False}
 
-setup(
-    ext_modules=cythonize(
-        [Extension(f"mta._fast.{name}", [f"mta/_fast/{name}.pyx"], **KINDS[kind]) for name in MODULES],
-        build_dir=f"{place}/c",
-        compiler_directives={
-            "language_level": 3,
-            # A scanner half way through a stream is not to be pickled.
-            "auto_pickle": False,
-            "embedsignature": True,
-            "linetrace": kind == "debug",
-            "warn.undeclared": True,
-            "warn.unused": True,
-            "warn.unreachable": True,
-            "warn.maybe_uninitialized": True,
-        },
-    ),
-    options={"build": {"build_base": place}},
+
+def extension(source: str) -> Extension:
+    """Return the extension of one source file."""
+    return Extension(source.rpartition(".")[0].replace("/", "."), [source], **KINDS[kind])
+
+
+Options.warning_errors = True
+scanners = cythonize(
+    [extension(f"mta/_fast/{name}.pyx") for name in SCANNERS],
+    build_dir=f"{place}/c",
+    compiler_directives=DIRECTIVES | WARNINGS,
 )
+plain = cythonize(
+    [extension(source) for source in PLAIN], build_dir=f"{place}/c", compiler_directives=DIRECTIVES | AS_IT_STANDS
+)
+setup(ext_modules=scanners + plain, options={"build": {"build_base": place}})

@@ -25,6 +25,11 @@ def pytest_report_header() -> str:
     wanted = os.environ.get("MTA_FROM")
     if wanted and Path(wanted).resolve() not in found.resolve().parents:
         pytest.exit(f"testing {found}, not the one in {wanted}", returncode=3)
+    for module in found.glob("*/*.so"):
+        source = module.with_name(module.name.partition(".")[0] + ".py")
+        # Otherwise what was just changed would not be what is tested.
+        if source.exists() and source.stat().st_mtime > module.stat().st_mtime:
+            pytest.exit(f"{source} is newer than what was compiled from it: make build", returncode=3)
     return f"mta: {found}"
 
 

@@ -57,32 +57,6 @@ STAGES = {Verb.EHLO: "helo", Verb.HELO: "helo", Verb.MAIL: "mail", Verb.RCPT: "r
 class Session:
     """One connection from its greeting to its end."""
 
-    __slots__ = (
-        "_asked",
-        "_at",
-        "_body",
-        "_buffer",
-        "_farewell",
-        "_hostname",
-        "_max_octets",
-        "_move",
-        "_parting",
-        "_pause",
-        "_replies",
-        "_skipping",
-        "body_8bit",
-        "esmtp",
-        "helo",
-        "limits",
-        "n_errors",
-        "n_errors_ever",
-        "n_messages",
-        "recipients",
-        "sender",
-        "state",
-        "utf8",
-    )
-
     def __init__(self, hostname: str, limits: Limits, max_octets: int) -> None:
         """Begin for `hostname`, our own name; `max_octets` is the largest message, as SIZE announces it."""
         self.state = State.START
@@ -266,12 +240,12 @@ class Session:
         return run(self, argument)
 
     def _ehlo(self, argument: bytes) -> Event:
-        return self._hello(argument, esmtp=True)
+        return self._hello(argument, True)
 
     def _helo(self, argument: bytes) -> Event:
-        return self._hello(argument, esmtp=False)
+        return self._hello(argument, False)
 
-    def _hello(self, argument: bytes, *, esmtp: bool) -> Event:
+    def _hello(self, argument: bytes, esmtp: bool) -> Event:
         if not is_hello_name(argument):
             return self._refuse("helo", REPLY_501_HELLO, argument)
         return self._ask(Hello(argument.decode("ascii"), esmtp))
