@@ -7,7 +7,8 @@ Made once a worker; called by `mta.deliver`.
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
@@ -20,7 +21,10 @@ __all__ = ["Resolver"]
 
 MOST_ENTRIES = 20_000
 MOST_AT_ONCE = 500
-"""Questions, and so sockets, on their way at once."""
+"""Questions, and so sockets, on their way at once, those left out that are on their way for long."""
+MOST_SLOW = 5000
+# Name servers that answer at all do so sooner, nearly always.
+SLOW_S = 1.0
 ROUNDS = 2
 # A resolver chases aliases by itself; this is for those that lead to what it knows no more of.
 MOST_ALIASES = 8
@@ -41,6 +45,7 @@ class Resolver:
         self._cache = Cache(MOST_ENTRIES)
         self._asking: dict[Key, asyncio.Task[Answer]] = {}
         self._places = asyncio.Semaphore(MOST_AT_ONCE)
+        self._n_slow = 0
         self._first = 0
         self.n_asked = 0
         """How many questions were sent to name servers."""
@@ -94,7 +99,7 @@ class Resolver:
         answer = Answer("failed", (), RETRY_TTL_S, "there is no name server")
         first = self._first
         order = [(first + turn) % len(self._servers) for turn in range(len(self._servers))]
-        async with self._places:
+        async with self._place():
             for number in order * ROUNDS:
                 try:
                     answer = await self._ask_one(name, kind, self._servers[number])
@@ -109,6 +114,29 @@ class Resolver:
                     self._first = number
                     break
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for a place, and have it; what takes long gives it up, as long as not too much does."""
+        await self._places.acquire()
+        is_slow = False
+
+        def make_room() -> None:
+            nonlocal is_slow
+            if self._n_slow < MOST_SLOW:
+                is_slow = True
+                self._n_slow += 1
+                self._places.release()
+
+        timer = self._loop.call_later(SLOW_S, make_room)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if is_slow:
+                self._n_slow -= 1
+            else:
+                self._places.release()
 
     async def _ask_one(self, name: str, kind: Kind, server: Server) -> Answer:
         self.n_asked += 1

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from mta.queue.awake import Queue
-from mta.queue.resolving import MOST_QUESTIONS, RESOLVE_AGAIN_MS, Question, Resolving
+from mta.queue.resolving import MOST_QUESTIONS, MOST_SLOW, RESOLVE_AGAIN_MS, SLOW_MS, Question, Resolving
 
 from .samples import T0, name
 
@@ -78,3 +78,37 @@ def test_resolving_tenant_that_comes_later_does_not_wait_for_the_others_answers(
         for question in resolving.questions(T0 + RESOLVE_AGAIN_MS + 1):
             resolving.answered(question)
         assert resolving.answered(Question(f"{tenant}.test", "")) == []
+
+
+def test_resolving_questions_without_an_answer_do_not_hold_up_the_others() -> None:
+    resolving = Resolving()
+    for number in range(3 * MOST_QUESTIONS):
+        asking(resolving, number, f"silent{number}.test")
+    asking(resolving, 10_000, "healthy.test")
+    asked = [resolving.questions(T0 + turn * SLOW_MS) for turn in range(4)]
+    assert [len(questions) for questions in asked] == [MOST_QUESTIONS] * 3 + [1]
+    assert asked[3] == [Question("healthy.test", "")]
+    # Nobody is asked twice meanwhile, and all but the first are asked again in their time.
+    assert len({question for questions in asked for question in questions}) == 3 * MOST_QUESTIONS + 1
+    again = resolving.questions(T0 + RESOLVE_AGAIN_MS + 1)
+    assert set(again) == set(asked[0])
+
+
+def test_resolving_slow_questions_are_bounded_and_an_answer_takes_them_off() -> None:
+    resolving = Resolving()
+    for number in range(MOST_SLOW + 3 * MOST_QUESTIONS):
+        asking(resolving, number, f"silent{number}.test")
+    asked = [question for turn in range(40) for question in resolving.questions(T0 + turn * SLOW_MS)]
+    assert len(asked) == MOST_SLOW + MOST_QUESTIONS
+    for question in asked[:10]:
+        assert resolving.answered(question)
+    assert len(resolving.questions(T0 + 40 * SLOW_MS)) == 10
+
+
+def test_resolving_slow_questions_are_put_again_when_who_was_asked_is_gone() -> None:
+    resolving = Resolving()
+    asking(resolving, 1, "silent.test")
+    assert len(resolving.questions(T0)) == 1
+    assert resolving.questions(T0 + SLOW_MS) == []
+    resolving.ask_again()
+    assert resolving.questions(T0 + SLOW_MS) == [Question("silent.test", "")]
