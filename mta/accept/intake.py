@@ -21,8 +21,6 @@ class Intake:
     refers to itself in a circle is left to the garbage collector.
     """
 
-    __slots__ = ("_chunks", "_n_octets", "_shared", "_stream", "_void")
-
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._chunks: list[bytes] = []

@@ -15,8 +15,6 @@ LEAST_OCTETS_S = 500
 class Progress:
     """Of one connection."""
 
-    __slots__ = ("_furthest", "_session", "at")
-
     def __init__(self, session: Session, now: float) -> None:
         self._session = session
         self.begin(now)
@@ -25,17 +23,16 @@ class Progress:
         """Look from now on; what was before counts as progress."""
         self.at = now
         """When it was last made."""
-        self._furthest = self._place
+        self._furthest = self._place()
 
     def note(self, n_octets: int, now: float) -> None:
         """So many octets have come and were worked on."""
-        place = self._place
+        place = self._place()
         if place > self._furthest:
             self._furthest, self.at = place, now
         elif self._session.state is State.DATA:
             self.at = min(now, self.at + n_octets / LEAST_OCTETS_S)
 
-    @property
     def _place(self) -> tuple[int, int, int]:
         session = self._session
         return session.n_messages, session.state, len(session.recipients)

@@ -54,8 +54,11 @@ IDLE_S = 2.0
 LEAVE_S = 1.0
 
 
-class SmtpProtocol(asyncio.Protocol):
-    """A connection from accept to close."""
+class SmtpProtocol:
+    """A connection from accept to close: an `asyncio.Protocol` by its methods.
+
+    A compiled class cannot have a base that is not.
+    """
 
     def __init__(self, shared: Shared, listener: str, tenant: str, all_of_them: "set[SmtpProtocol]") -> None:
         """`all_of_them` is where it puts itself for as long as it lasts."""
@@ -109,7 +112,7 @@ class SmtpProtocol(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has sent all it will; it may still wait for the answer to its last message."""
         self._has_all = True
-        return self._is_waiting
+        return self._is_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell how it ended."""
@@ -136,7 +139,7 @@ class SmtpProtocol(asyncio.Protocol):
         if self._ending:
             if now > self.touched_at + LINGER_S and self.transport is not None:
                 self.transport.abort()
-        elif not self._is_waiting and not self._intake.is_full:
+        elif not self._is_waiting() and not self._intake.is_full:
             shared, session, silent_s = self._shared, self.session, now - self.touched_at
             if (now - self._progress.at if shared.is_stressed else silent_s) > session.timeout_s:
                 self._end(REPLY_421_TIMEOUT, "timeout")
@@ -213,7 +216,6 @@ class SmtpProtocol(asyncio.Protocol):
         self.touched_at = self._shared.time()
         self._progress.begin(self.touched_at)
 
-    @property
     def _is_waiting(self) -> bool:
         return self._is_held or bool(self._id)
 
@@ -253,7 +255,7 @@ class SmtpProtocol(asyncio.Protocol):
             self.transport.write(output)
         if self._ending == "shutdown" and self.transport.can_write_eof():
             self._leave(self.transport)
-        elif self._ending or (self._has_all and not self._is_waiting):
+        elif self._ending or (self._has_all and not self._is_waiting()):
             self.transport.close()
 
     def _leave(self, transport: asyncio.Transport) -> None:

@@ -7,8 +7,9 @@ or in the middle of a handshake. Others, by which the next generation accepts as
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
+from typing import cast
 
 from mta.accept.protocol import SmtpProtocol
 from mta.accept.shared import Shared
@@ -42,7 +43,9 @@ class Service:
         """Accept on sockets that the master has bound."""
         for bound in listeners:
             make = partial(SmtpProtocol, self._shared, bound.listener.name, bound.listener.tenant, self._connections)
-            self._servers.append(await self._loop.create_server(make, sock=bound.sock, backlog=BACKLOG))
+            # It is one by its methods.
+            protocols = cast(Callable[[], asyncio.Protocol], make)
+            self._servers.append(await self._loop.create_server(protocols, sock=bound.sock, backlog=BACKLOG))
 
     def sweep(self) -> None:
         """Look after silent clients; to be called once a second."""

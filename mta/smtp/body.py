@@ -15,8 +15,6 @@ __all__ = ["Body"]
 class Body:
     """Reads from the octet behind DATA's line to the dot line."""
 
-    __slots__ = ("_limits", "_max_octets", "reader")
-
     def __init__(self, limits: Limits, max_octets: int) -> None:
         self.reader = DotReader()
         """Holds the counts, and says when the end was found."""

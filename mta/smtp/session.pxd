@@ -1,3 +1,5 @@
+from mta.smtp.body cimport Body as CBody
+
 cdef class Session:
     cdef public object state
     cdef public str helo
@@ -21,7 +23,7 @@ cdef class Session:
     cdef object _pause
     cdef object _parting
     cdef object _farewell
-    cdef object _body
+    cdef CBody _body
 
     cpdef reset_transaction(self)
     cpdef receive(self, bytes data)
