@@ -47,8 +47,11 @@ class RemoteSettings(msgspec.Struct, frozen=True):
     path: Path
 
 
-class RemoteCourier(asyncio.Protocol):
-    """Serves one session: a `Courier`. Begins to connect as soon as the loop runs."""
+class RemoteCourier:
+    """Serves one session: a `Courier`. Begins to connect as soon as the loop runs.
+
+    An `asyncio.Protocol` by its methods: a compiled class cannot have a base that is not.
+    """
 
     def __init__(
         self, session: int, dial: Dial, report: Report, settings: RemoteSettings, loop: asyncio.AbstractEventLoop
@@ -57,7 +60,7 @@ class RemoteCourier(asyncio.Protocol):
         self._settings = settings
         self._loop = loop
         self._dial = dial
-        self._client: Client[Job] | None = None
+        self._client: Client | None = None
         self._over: Over[Job] | None = None
         self._transport: asyncio.Transport | None = None
         self._is_made = False
@@ -199,7 +202,7 @@ class RemoteCourier(asyncio.Protocol):
             client.send_more()
             self._turn()
 
-    def _work(self, client: Client[Job]) -> Over[Job] | None:
+    def _work(self, client: Client) -> Over[Job] | None:
         """Hand over letters and report events until there are no more of either; return how the session ended."""
         over: Over[Job] | None = None
         while True:
@@ -296,7 +299,7 @@ class RemoteCourier(asyncio.Protocol):
     async def _connect(self) -> None:
         """Connect to the next address that answers; when there is none, every job is deferred."""
         self._is_made = False
-        if not await self._dial.connect(self, lambda: self._is_made):
+        if not await self._dial.connect(cast(asyncio.Protocol, self), lambda: self._is_made):
             self._note_failure()
             self._task = None
             self._finish()

@@ -14,6 +14,7 @@ from mta.message import Outcome
 __all__ = ["Shares"]
 
 Outcomes = Sequence[tuple[int, Outcome]]
+NOBODY: frozenset[int] = frozenset()
 
 
 class Whole:
@@ -55,7 +56,7 @@ class Shares:
             if whole is None:
                 whole = self._wholes[letter.part] = Whole(letter, 1)
             whole.outcomes += [row for row in outcomes if row[0] not in rest]
-            again = tuple(row for row in letter.recipients if row[0] in rest)
+            again = tuple([row for row in letter.recipients if row[0] in rest])
             return None, (), msgspec.structs.replace(letter, recipients=again)
         if whole is None:
             return letter, outcomes, None
@@ -90,9 +91,10 @@ def _too_many(outcomes: Outcomes) -> frozenset[int]:
 
     Where others were delivered, so that each transaction has fewer than the one before, and the last one none.
     """
-    if not any(outcome.status == "delivered" for _, outcome in outcomes):
-        return frozenset()
-    return frozenset(n for n, outcome in outcomes if outcome.status == "deferred" and _says_too_many(outcome))
+    found = [n for n, outcome in outcomes if outcome.status == "deferred" and _says_too_many(outcome)]
+    if not found or "delivered" not in [outcome.status for _, outcome in outcomes]:
+        return NOBODY
+    return frozenset(found)
 
 
 def _says_too_many(outcome: Outcome) -> bool:

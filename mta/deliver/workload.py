@@ -8,7 +8,7 @@ Used by the remote courier, which has the socket and the clock; nothing here kno
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from mta.config import Path
 from mta.deliver.contract import Job, Report
@@ -64,11 +64,13 @@ class Workload:
             self._report.greeted(self._session)
         return self._detour.take()
 
-    def letters(self) -> Iterator[Job]:
-        """Yield what this connection gets to do beside that, until there is no more or it is full."""
+    def letters(self) -> list[Job]:
+        """Return what this connection gets to do beside that, until there is no more or it is full."""
+        letters: list[Job] = []
         while self._jobs and self._n_room and not self._is_on_detour:
             self._n_room -= 1
-            yield from self._shares.cut(self._jobs.popleft())
+            letters += self._shares.cut(self._jobs.popleft())
+        return letters
 
     @property
     def is_spent(self) -> bool:

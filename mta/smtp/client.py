@@ -17,7 +17,7 @@ Every letter is reported once: by `Done`, or in `Over.left` if it was not starte
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any
 
 import msgspec
 
@@ -25,18 +25,22 @@ from mta._fast import DotStuffer, ReplyReader
 from mta.config import Deliver
 from mta.message import Outcome, Status
 from mta.smtp.extensions import NOTHING, read_ehlo
-from mta.smtp.letter import Done, L, Over, Ready, TryNext
+from mta.smtp.letter import Done, Letter, Over, Ready, TryNext
 from mta.smtp.outcomes import outcome_of, possible_repeat, refusal_of
 from mta.smtp.params import mail_params
 from mta.smtp.transaction import Step, Transaction
 
 __all__ = ["Client"]
 
+Event = Ready | Done[Any] | Over[Any]
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Client(Generic[L]):
-    """One connection; `remote_mta` names the peer in outcomes, "name [address]", `limits` gives the two time-outs."""
+class Client:
+    """One connection; `remote_mta` names the peer in outcomes, "name [address]", `limits` gives the two time-outs.
+
+    Letters come back in events as the driver gave them.
+    """
 
     def __init__(self, hostname: str, remote_mta: str, limits: Deliver) -> None:
         self.is_over = False
@@ -48,9 +52,9 @@ class Client(Generic[L]):
         self._limits = limits
         self._reader = ReplyReader()
         self._expected: deque[Step] = deque([Step.GREETING])
-        self._waiting: deque[L] = deque()
-        self._open: deque[Transaction[L]] = deque()
-        self._events: list[Ready | Done[L] | Over[L]] = []
+        self._waiting: deque[Letter] = deque()
+        self._open: deque[Transaction] = deque()
+        self._events: list[Event] = []
         self._output: list[bytes] = []
         self._is_ready = False
         self._needs_rset = False
@@ -83,12 +87,12 @@ class Client(Generic[L]):
         self._send_piece(self._open[0].letter)
         self._pump()
 
-    def deliver(self, letter: L) -> None:
+    def deliver(self, letter: Letter) -> None:
         """Take one more letter, to be sent after those it has. Calling it when the session is over is a bug."""
         self._waiting.append(letter)
         self._pump()
 
-    def withdraw(self) -> list[L]:
+    def withdraw(self) -> list[Any]:
         """Give back the letters that were not started; those under way are finished."""
         left, self._waiting = list(self._waiting), deque()
         return left
@@ -121,7 +125,7 @@ class Client(Generic[L]):
         self._is_early = self._reader.inside and (self._is_early or not n_asked)
         self._pump()
 
-    def events(self) -> list[Ready | Done[L] | Over[L]]:
+    def events(self) -> list[Event]:
         """Return what happened since the last call, oldest first."""
         events, self._events = self._events, []
         return events
@@ -181,7 +185,7 @@ class Client(Generic[L]):
             return True
         return False
 
-    def _compose(self, letter: L) -> deque[tuple[Step, str]] | Done[L]:
+    def _compose(self, letter: Letter) -> deque[tuple[Step, str]] | Done[Any]:
         """Return the lines from MAIL to DATA, or why this peer cannot have the letter: we know without asking."""
         rows = [f"RCPT TO:<{path}>\r\n" for _, path in letter.recipients]
         text = "".join([letter.sender, *rows])
@@ -190,14 +194,14 @@ class Client(Generic[L]):
         if text.count("\r") != len(rows) or text.count("\n") != len(rows) or (is_utf8 and SURROGATE.search(text)):
             outcome = self._outcome("bounced", 553, b"", "an address cannot be sent over SMTP", "5.1.3")
             return Done(letter, [(number, outcome) for number, _ in letter.recipients])
-        lack = self._lack(letter, is_utf8=is_utf8)
+        lack = self._lack(letter, is_utf8)
         if lack is not None:
             return TryNext(letter, [(number, lack) for number, _ in letter.recipients], is_misfit=True)
         size = letter.octets if self._offers.size else -1
         mail = f"MAIL FROM:<{letter.sender}>{mail_params(size, body_8bit=letter.has_8bit, utf8=is_utf8)}\r\n"
         return deque([(Step.MAIL, mail), *[(Step.RCPT, row) for row in rows], (Step.DATA, "DATA\r\n")])
 
-    def _lack(self, letter: L, *, is_utf8: bool) -> Outcome | None:
+    def _lack(self, letter: Letter, is_utf8: bool) -> Outcome | None:
         """Return what becomes of a letter that no host takes whose EHLO is like this one's; None if this one may."""
         offers, peer = self._offers, self._remote_mta
         if 0 < offers.max_octets < letter.octets:
@@ -271,7 +275,7 @@ class Client(Generic[L]):
             self._expected.append(Step.LONE_DOT)
             self._settle(self._refusal("deferred", code, text, "RCPT"))
 
-    def _send_piece(self, letter: L) -> None:
+    def _send_piece(self, letter: Letter) -> None:
         try:
             content = letter.read(self._n_sent)
         except Exception as error:
@@ -311,7 +315,7 @@ class Client(Generic[L]):
         self._has_settled = True
         self._events.append(Done(transaction.letter, transaction.outcomes(rest)))
 
-    def _end(self, outcome: Outcome, *, is_hosts_fault: bool = False) -> None:
+    def _end(self, outcome: Outcome, is_hosts_fault: bool = False) -> None:
         """The session is over because of `outcome`, which is also that of the letter under way."""
         if self.is_over:
             return
@@ -342,7 +346,7 @@ class Client(Generic[L]):
             self._open[0].is_touched = False
             # Left over, it is tried again once the path has rested.
             self._has_settled = True
-        self._end(outcome, is_hosts_fault=is_news)
+        self._end(outcome, is_news)
 
     def _refusal(self, status: Status, code: int, text: bytes, at: str) -> Outcome:
         return refusal_of(self._remote_mta, status, code, text, at)
@@ -357,7 +361,7 @@ class Row(msgspec.Struct, frozen=True):
     at: str
     doing: str
     classes: tuple[int, ...]
-    answer: Callable[[Client[Any], int, bytes], None]
+    answer: Callable[[Client, int, bytes], None]
 
 
 # A host's 5xx greeting says nothing about the mail: like every end of a session it defers.

@@ -5,10 +5,9 @@ Plain records; `client` alone uses them.
 
 import enum
 from collections import deque
-from typing import Generic
 
 from mta.message import Outcome
-from mta.smtp.letter import L
+from mta.smtp.letter import Letter
 
 __all__ = ["Step", "Transaction"]
 
@@ -28,12 +27,10 @@ class Step(enum.IntEnum):
     LONE_DOT = enum.auto()
 
 
-class Transaction(Generic[L]):
+class Transaction:
     """One letter under way: the commands not yet written, and what is known of its recipients."""
 
-    __slots__ = ("accepted", "decided", "is_sent", "is_touched", "letter", "lines", "refusal")
-
-    def __init__(self, letter: L, lines: deque[tuple[Step, str]]) -> None:
+    def __init__(self, letter: Letter, lines: deque[tuple[Step, str]]) -> None:
         self.letter = letter
         self.lines = lines
         self.accepted: list[int] = []
@@ -47,5 +44,7 @@ class Transaction(Generic[L]):
         recipients = self.letter.recipients
         if self.refusal is not None:
             return [(number, self.refusal) for number, _ in recipients]
+        if not self.decided:
+            return [(number, rest) for number, _ in recipients]
         known = dict(self.decided)
         return [(number, known.get(number, rest)) for number, _ in recipients]

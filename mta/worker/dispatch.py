@@ -82,7 +82,7 @@ class Dispatch:
                     self._unreadable(part, problem)
                     continue
                 verdicts = [(number, _verdict(report, lasts.get(number))) for number, _ in job.recipients]
-                self._settle(job, verdicts, is_report=True)
+                self._settle(job, verdicts, True)
 
     def resolve(self, question: Resolve) -> None:
         """Find out where a domain goes, and say it."""
@@ -108,14 +108,14 @@ class Dispatch:
 
     def done(self, job: Job, outcomes: Sequence[tuple[int, Outcome]]) -> None:
         """Settle a part."""
-        self._settle(job, outcomes, is_report=False)
+        self._settle(job, outcomes, False)
 
-    def _settle(self, job: Job, outcomes: Sequence[tuple[int, Outcome]], *, is_report: bool) -> None:
+    def _settle(self, job: Job, outcomes: Sequence[tuple[int, Outcome]], is_report: bool) -> None:
         held = self._held.pop(job.part, None)
         if held is None:
             return
         addresses = dict(job.recipients)
-        results = tuple((number, addresses[number], outcome) for number, outcome in outcomes)
+        results = tuple([(number, addresses[number], outcome) for number, outcome in outcomes])
         notice = self._notices.maybe_write(job, held.received_at, held.tenant, results)
         self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results, notice, is_report))
 

@@ -33,9 +33,9 @@ class Post(msgspec.Struct, frozen=True):
 TWO = Post(recipients=((3, "b@y.example"), (5, "c@y.example")))
 
 
-def ready(ehlo: bytes = PIPELINING) -> Client[Post]:
+def ready(ehlo: bytes = PIPELINING) -> Client:
     """Return a client that was greeted and got this reply to EHLO."""
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     client.receive(b"220 mx.example ESMTP\r\n")
     assert client.output() == [b"EHLO h.example\r\n"]
     client.receive(ehlo)
@@ -43,13 +43,13 @@ def ready(ehlo: bytes = PIPELINING) -> Client[Post]:
     return client
 
 
-def say(client: Client[Post], *replies: bytes) -> bytes:
+def say(client: Client, *replies: bytes) -> bytes:
     """Give the client these replies in one read; return what it writes."""
     client.receive(b"".join(reply + b"\r\n" for reply in replies))
     return b"".join(client.output())
 
 
-def fates(client: Client[Post]) -> list[list[tuple[int, str, int, str]]]:
+def fates(client: Client) -> list[list[tuple[int, str, int, str]]]:
     """Return number, status, code and enhanced code of each recipient of each letter that was worked off."""
     return [
         [(number, outcome.status, outcome.code, outcome.enhanced) for number, outcome in event.outcomes]
@@ -95,7 +95,7 @@ def test_client_without_pipelining_writes_one_command_at_a_time() -> None:
 
 
 def test_client_refused_ehlo_says_helo_and_sends_plainly() -> None:
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     client.deliver(Post())
     say(client, b"220 hello")
     assert say(client, b"502 what?") == b"HELO h.example\r\n"
@@ -241,7 +241,7 @@ def test_client_mail_parameters_follow_what_the_peer_offers(letter: Post, ehlo: 
     ],
 )
 def test_client_host_that_does_not_welcome_us_ends_session_and_leaves_letters(replies: list[bytes]) -> None:
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     client.deliver(Post())
     for reply in replies:
         say(client, reply)
@@ -361,7 +361,7 @@ GOOD = [[b"220 x"], [b"250-x\r\n250 PIPELINING"]]
 def test_client_hostile_peer_each_letter_is_reported_once(
     is_welcome: bool, moves: list[list[bytes] | str], end: str, chance: random.Random
 ) -> None:
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     given_out: list[Post] = []
     back: list[Post] = []
     events: list[Ready | Done[Post] | Over[Post]] = []

@@ -41,7 +41,7 @@ def test_client_control_characters_of_a_peer_do_not_reach_the_diagnostic() -> No
 BUSY = b"421 4.3.2 closing"
 
 
-def over_of(client: Client[Post]) -> tuple[list[Done[Post]], Over[Post]]:
+def over_of(client: Client) -> tuple[list[Done[Post]], Over[Post]]:
     *done, over = client.events()
     assert isinstance(over, Over)
     assert client.is_over
@@ -50,7 +50,7 @@ def over_of(client: Client[Post]) -> tuple[list[Done[Post]], Over[Post]]:
 
 @pytest.mark.parametrize("before", [[], [b"220 hi"], [b"220 hi", b"502 what"]], ids=["greeting", "ehlo", "helo"])
 def test_client_421_before_it_is_ready_is_the_hosts_fault(before: list[bytes]) -> None:
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     client.deliver(Post())
     for reply in before:
         say(client, reply)

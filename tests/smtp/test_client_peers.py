@@ -20,7 +20,7 @@ LONG_LINE = b"250-" + b"x" * 65_000 + b"\r\n"
 
 def play(turns: Sequence[bytes], cut: Cut = whole, letters: Sequence[Post] = (Post(),)) -> list[str]:
     """Let a client with these letters hear each turn; return what it told, in words."""
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     for letter in letters:
         client.deliver(letter)
     for turn in turns:
@@ -30,7 +30,7 @@ def play(turns: Sequence[bytes], cut: Cut = whole, letters: Sequence[Post] = (Po
     return told(client)
 
 
-def told(client: Client[Post]) -> list[str]:
+def told(client: Client) -> list[str]:
     words: list[str] = []
     for event in client.events():
         if isinstance(event, Over):
@@ -133,7 +133,7 @@ def test_client_reply_begun_before_its_command_is_not_taken_for_its_answer(
     turns: list[bytes], said: bytes, enhanced: str
 ) -> None:
     """Whatever it is, the session is over and no letter counts as delivered."""
-    client = Client[Post]("h.example", PEER, LIMITS)
+    client = Client("h.example", PEER, LIMITS)
     client.deliver(Post())
     client.deliver(Post())
     before = [HI, *turns]
@@ -172,7 +172,7 @@ NEXT = ["ready", f"next deferred {LOST}", f"over {LOST} left 0"]
     ids=STAGES,
 )
 def test_client_lost_at_each_stage_of_its_first_letter(n_turns: int, end: list[str], ehlo: bytes) -> None:
-    client: Client[Post] = Client("h.example", PEER, LIMITS)
+    client: Client = Client("h.example", PEER, LIMITS)
     client.deliver(Post())
     for turn in [HI, ehlo, *TAKEN[2:]][:n_turns]:
         client.receive(turn)

@@ -1,0 +1,18 @@
+cdef class Dispatch:
+    cdef object _link
+    cdef object _reader
+    cdef object _make_courier
+    cdef object _ways
+    cdef object _notices
+    cdef dict _couriers
+    cdef dict _sites
+    cdef set _greeted
+    cdef dict _held
+    cdef set _resolving
+    cdef bint _is_draining
+
+    cpdef lease(self, lease)
+    cpdef done(self, job, outcomes)
+    cdef _settle(self, job, outcomes, bint is_report)
+    cdef _job(self, session, bytes part)
+    cdef _unreadable(self, bytes part, problem)
