@@ -62,7 +62,7 @@ class Off(msgspec.Struct, frozen=True):
 
 
 def put_message(
-    writer: Writer, head: PutHead, content: bytes, now: int, *, repeat: bool, streamed: int = 0
+    writer: Writer, head: PutHead, content: bytes, now: int, repeat: bool, streamed: int = 0
 ) -> list[Arrived] | None:
     """Put a message with all its parts, due at `now`; None when it is here already or was, and must only be answered.
 
@@ -92,7 +92,7 @@ def put_message(
         extents,
         head.flags,
         len(head.parts),
-        sum(len(part.recipients) for part in head.parts),
+        sum([len(part.recipients) for part in head.parts]),
     )
     if not writer.add("message", head.id, encode(row)):
         raise ValueError(f"message {head.id.hex()} was put twice")
@@ -105,7 +105,8 @@ def put_message(
         cost = n_open + octets // COST_OCTETS
         stands = PartRow(queue, now, expires, 0, 0, "", "", n_open, cost)
         fresh = writer.add("part", name, encode(stands))
-        fresh &= writer.add("due", *due_row(name, stands))
+        due_key, turn = due_row(name, stands)
+        fresh &= writer.add("due", due_key, turn)
         fresh &= writer.add("timer", timer_row(name, stands), b"")
         for at, address in enumerate(part.recipients, part.first):
             fresh &= writer.add("recipient", recipient_key(name, at), encode(RecipientRow(address, "", None, 0)))
@@ -118,7 +119,7 @@ def put_message(
     return arrived
 
 
-def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, *, keep_id: bool) -> Off:
+def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, keep_id: bool) -> Off:
     """Write down what became of a leased part; nothing if it does not stand at that attempt any more.
 
     Recipients that were deferred are due at `next_at` ms, unless an operator ordered something meanwhile. No results at
@@ -180,7 +181,7 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
         raise ValueError(f"part {part.hex()}: {len(settlement.results)} of {stood.n_open} recipients were settled")
     notice = None if is_removed and settlement.is_report else settlement.notice
     # With the failure that it tells of, in one transaction: neither can be there without the other.
-    arrived = () if notice is None else tuple(put_message(writer, notice.head, notice.content, now, repeat=False) or ())
+    arrived = () if notice is None else tuple(put_message(writer, notice.head, notice.content, now, False) or ())
     if n_open:
         moved = msgspec.structs.replace(stood, due=due, attempt=attempts, n_open=n_open)
         if stood.order == "retry":
@@ -190,7 +191,7 @@ def settle_part(writer: Writer, settlement: Settlement, now: int, next_at: int, 
         move_due(writer, part, stood, moved)
         return Off(part, stood.queue, moved.due, b"", arrived)
     drop_part(writer, part, stood)
-    is_gone = drop_message(writer, id_, part, keep_id=keep_id)
+    is_gone = drop_message(writer, id_, part, keep_id)
     return Off(part, stood.queue, 0, id_ if is_gone else b"", arrived)
 
 

@@ -27,25 +27,6 @@ class Queue:
     answer to where it leads grows old: to a `path`, or to the `refusal` of all its mail.
     """
 
-    __slots__ = (
-        "deficit",
-        "is_listed",
-        "is_urgent",
-        "n_out",
-        "name",
-        "next_due",
-        "number",
-        "path",
-        "read_from",
-        "ready",
-        "refusal",
-        "resting_since",
-        "sleeps_for",
-        "sleeps_until",
-        "unread",
-        "until",
-    )
-
     def __init__(self, number: int, name: QueueName) -> None:
         self.number = number
         self.name = name
@@ -73,32 +54,6 @@ class Path:
     One that `is_lost` leads nowhere: its queues wait until the name service knows their domain, which failed `n_lost`
     times in a row.
     """
-
-    __slots__ = (
-        "ceiling",
-        "ceiling_until",
-        "failure",
-        "fresh",
-        "greeted_at",
-        "hosts",
-        "is_changed",
-        "is_lost",
-        "may_yield",
-        "n_cohorts",
-        "n_failed",
-        "n_lost",
-        "n_succeeded",
-        "paused_until",
-        "queues",
-        "ranks",
-        "sessions",
-        "site",
-        "source",
-        "turn",
-        "turns",
-        "was_fresh",
-        "window",
-    )
 
     def __init__(self, source: str, site: str, window: int) -> None:
         self.source = source
@@ -132,8 +87,6 @@ class Worker:
     `is_reserved` while it is kept for a suspect, and gets nothing else.
     """
 
-    __slots__ = ("credit", "incarnation", "is_reserved", "n_parts", "n_sessions")
-
     def __init__(self, incarnation: int, credit: int) -> None:
         self.incarnation = incarnation
         self.credit = credit
@@ -148,8 +101,6 @@ class Session:
     `is_open` once its worker was told of it, `is_greeted` once a host greeted it; `depth` is how many parts it may
     hold. `is_unproven` while it counts among the sessions of paths that nobody knows to be alive.
     """
-
-    __slots__ = ("depth", "is_greeted", "is_open", "is_unproven", "number", "parts", "path", "worker")
 
     def __init__(self, number: int, path: Path, worker: int) -> None:
         self.number = number
@@ -167,8 +118,6 @@ class Known:
 
     `cost` is what it takes of its queue's turn; a suspect is leased alone, because workers died with it.
     """
-
-    __slots__ = ("cost", "is_settling", "is_suspect", "queue", "session")
 
     def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False) -> None:
         self.queue = queue

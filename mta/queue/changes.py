@@ -85,7 +85,7 @@ class PutChange:
             self.reply = REPLY_451_QUEUE_SILENT
         if self.reply is None:
             streamed = put.octets - len(put.content) if put.n_parts else 0
-            self.arrived = put_message(writer, put.head, put.content, now.now, repeat=put.repeat, streamed=streamed)
+            self.arrived = put_message(writer, put.head, put.content, now.now, put.repeat, streamed)
 
     def fail(self) -> tuple[bytes, str]:
         """Tell the client to come again."""
@@ -155,7 +155,7 @@ class SettleChange:
         """Settle the part, unless it is known that this cannot be done."""
         if not self.is_failed:
             self.keeps_id = now.is_repeatable(self.settlement.part[:16])
-            self.off = settle_part(writer, self.settlement, now.now, self.next_at, keep_id=self.keeps_id)
+            self.off = settle_part(writer, self.settlement, now.now, self.next_at, self.keeps_id)
             now.settled.add(self.settlement.part)
 
     def fail(self) -> tuple[bytes, str]:

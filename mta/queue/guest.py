@@ -14,8 +14,6 @@ class Guest:
     to PUTs are gathered and said in the order of what they answer: workers count them.
     """
 
-    __slots__ = ("_n_settled", "_stored", "connection", "hello", "is_all", "role", "settled_since", "worker")
-
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.worker: Worker | None = None

@@ -15,7 +15,8 @@ def move_due(writer: Writer, part: bytes, stood: PartRow, moved: PartRow) -> Non
     """Write a part's new row, and put it where it is due now."""
     writer.remove("due", due_row(part, stood)[0])
     writer.replace("part", part, encode(moved))
-    if not writer.add("due", *due_row(part, moved)):
+    key, turn = due_row(part, moved)
+    if not writer.add("due", key, turn):
         raise ValueError(f"part {part.hex()} is due twice")
 
 
@@ -26,7 +27,7 @@ def drop_part(writer: Writer, part: bytes, stood: PartRow) -> None:
     writer.remove("part", part)
 
 
-def drop_message(writer: Writer, id_: bytes, part: bytes, *, keep_id: bool) -> bool:
+def drop_message(writer: Writer, id_: bytes, part: bytes, keep_id: bool) -> bool:
     """Delete a message and its content if `part`, just removed, was its last; return whether it was."""
     row = writer.get("message", id_)
     if row is None:

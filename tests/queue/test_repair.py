@@ -222,10 +222,11 @@ def test_repair_writes_to_its_file_before_it_takes_rows_out(tmp_path: Path, monk
     class Crash(Exception):
         pass
 
-    def crash(_: Writer) -> None:
-        raise Crash
+    class Crashing(Writer):
+        def commit(self) -> None:
+            raise Crash
 
-    monkeypatch.setattr(Writer, "commit", crash)
+    monkeypatch.setitem(repair.__globals__, "Writer", Crashing)
     with pytest.raises(Crash):
         repair(str(tmp_path), MAP_OCTETS, lambda line: None)
     monkeypatch.undo()

@@ -1,0 +1,23 @@
+from mta.queue.guest cimport Guest as CGuest
+
+cdef class Desk:
+    cdef object _shared
+    cdef object _epoll
+    cdef object _commit
+    cdef dict _guests
+    cdef public object answers
+    cdef dict _on
+    cdef object _hello
+    cdef object _settle
+    cdef object _greeted
+    cdef object _closed
+    cdef object _resolved
+    cdef object _note
+    cdef object _order
+
+    cpdef bint serve(self, list fds) except -1
+    cdef _read(self, CGuest guest)
+    cpdef flush(self)
+    cdef _drop(self, CGuest guest)
+    cdef _check_in(self, CGuest guest, hello)
+    cdef _confirmed(self, worker, count)

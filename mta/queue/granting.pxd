@@ -1,0 +1,22 @@
+from mta.queue.awake cimport Path as CPath, Queue as CQueue
+from mta.queue.leases cimport Leases as CLeases
+from mta.queue.waiting cimport Waiting as CWaiting
+
+cdef class Granting:
+    cdef public object settings
+    cdef CWaiting _waiting
+    cdef CLeases _leases
+    cdef object _resolving
+    cdef public object suspects
+    cdef dict _busy
+    cdef dict _starved
+    cdef public dict refused
+    cdef list _to_rest
+    cdef bint _was_reserved
+
+    cpdef make_busy(self, CPath path)
+    cpdef enlist(self, CQueue queue)
+    cpdef feed(self, Py_ssize_t n_paths=*)
+    cpdef list grants(self, long long now)
+    cdef dict _fill(self, CPath path, long long now)
+    cdef _open(self, CPath path, long long now)

@@ -1,0 +1,26 @@
+from mta.queue.awake cimport Known as CKnown, Queue as CQueue, Session as CSession
+from mta.queue.granting cimport Granting as CGranting
+from mta.queue.leases cimport Leases as CLeases
+from mta.queue.waiting cimport Waiting as CWaiting
+
+cdef class Schedule:
+    cdef object _settings
+    cdef CWaiting _waiting
+    cdef readonly dict _known
+    cdef object _paths
+    cdef CLeases _leases
+    cdef public object reports
+    cdef public object resolving
+    cdef CGranting _granting
+    cdef public object routing
+    cdef list _given_back
+
+    cpdef awake(self, number, name)
+    cpdef find(self, number)
+    cpdef arrived(self, CQueue queue, bytes part, long long cost)
+    cpdef settled(self, bytes part, long long due, long long now)
+    cpdef list hungry(self)
+    cpdef due_again(self, long long now)
+    cpdef list grants(self, long long now)
+    cdef _put_ready(self, bytes part, CKnown known)
+    cdef _take_out(self, bytes part, CKnown known)

@@ -1,0 +1,18 @@
+from mta.queue.awake cimport Queue as CQueue
+
+cdef class Waiting:
+    cdef public dict known
+    cdef dict _queues
+    cdef dict _hungry
+    cdef dict _resting
+    cdef list _dues
+
+    cpdef find(self, number)
+    cpdef bint arrived(self, CQueue queue, bytes part, long long cost) except -1
+    cpdef spent(self, CQueue queue)
+    cpdef list hungry(self)
+    cpdef due_again(self, long long now)
+    cpdef next_due(self)
+    cpdef stir(self, CQueue queue)
+    cpdef settle_down(self, CQueue queue, long long now)
+    cpdef list sleepers(self, long long now)
