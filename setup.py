@@ -3,7 +3,8 @@
     python setup.py build_ext --inplace          the .so beside each source
 
 That is the scanners in mta/_fast, and each module of Python that has a .pxd beside it: it is compiled as it stands, and
-the .pxd gives its classes C attributes and C methods. Without its .so such a module runs all the same, only slower.
+the .pxd gives its classes C attributes and C methods. Without its .so such a module runs all the same, only slower: so
+it does in the other kinds of builds, which are for the scanners.
 
 MTA_BUILD chooses the kind: `release` (the default), `debug` (asserts and line tracing, for coverage) or `sanitize`
 (address and undefined-behaviour sanitizers). Each kind keeps its generated C and its objects in build/make/<kind>, so
@@ -25,7 +26,7 @@ PLAIN = sorted(path.with_suffix(".py").as_posix() for path in Path("mta").glob("
 # -Wextra finds comparisons that can never hold, which Cython itself does not see.
 KINDS: dict[str, dict[str, Any]] = {
     "release": {
-        "extra_compile_args": ["-O3", "-DNDEBUG", "-Wextra"],
+        "extra_compile_args": ["-O3", "-g0", "-DNDEBUG", "-Wextra"],
         "define_macros": [("CYTHON_WITHOUT_ASSERTIONS", "1")],
     },
     "debug": {
@@ -74,6 +75,11 @@ scanners = cythonize(
     compiler_directives=DIRECTIVES | WARNINGS,
 )
 plain = cythonize(
-    [extension(source) for source in PLAIN], build_dir=f"{place}/c", compiler_directives=DIRECTIVES | AS_IT_STANDS
+    [extension(source) for source in PLAIN if kind == "release"],
+    build_dir=f"{place}/c",
+    compiler_directives=DIRECTIVES | AS_IT_STANDS,
 )
-setup(ext_modules=scanners + plain, options={"build": {"build_base": place}})
+setup(
+    ext_modules=scanners + plain,
+    options={"build": {"build_base": place}, "build_ext": {"parallel": os.cpu_count()}},
+)

@@ -133,6 +133,9 @@ class RemoteCourier:
             # Most likely 221; whatever else it is, nobody wants it any more.
             self._transport.close()
 
+    def eof_received(self) -> None:
+        """Let the transport close: a peer that says nothing more takes nothing more."""
+
     def pause_writing(self) -> None:
         """The peer takes no more for now."""
         self._is_full = True

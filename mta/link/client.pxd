@@ -1,11 +1,3 @@
-cdef class End:
-    cdef QueueLink _link
-    cdef public str role
-    cdef public object transport
-    cdef public object frames
-    cdef public list out
-
-
 cdef class QueueLink:
     cdef str _data_dir
     cdef object _worker

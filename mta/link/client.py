@@ -61,8 +61,8 @@ RESULT_OCTETS = 2048
 REPLY_452_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients for one message, send it to some of them first")
 
 
-class End:
-    """One of the two connections: an `asyncio.Protocol` by its methods."""
+class End(asyncio.Protocol):
+    """One of the two connections."""
 
     def __init__(self, link: "QueueLink", role: Literal["in", "out"]) -> None:
         self._link = link
@@ -279,7 +279,7 @@ class QueueLink:
         end = End(self, role)
         self._ends[role] = end
         self._welcomed[role] = self._loop.create_future()
-        await self._loop.create_unix_connection(lambda: cast(asyncio.Protocol, end), sock=open_link(self._data_dir))
+        await self._loop.create_unix_connection(lambda: end, sock=open_link(self._data_dir))
         sessions, held = self._tasks.held() if role == "out" else ((), ())
         if role == "out":
             # What happened before is in `held`; what happens from here on until READY is not.
