@@ -58,7 +58,7 @@ peers:
 	$(call need,$(HAS_NAMESERVER),nsd)
 	$(call need,$(HAS_MANAGERS),supervisor systemd)
 	$(call need,$(HAS_CLIENTS),curl dovecot-imapd msmtp)
-	@sh tests/harness/exim.sh
+	@sh bench/peers/beside.sh
 
 # The scanners once more with asserts and tracing; `mta` then comes from build/debug, and MTA_FROM makes sure of it.
 test: build peers

@@ -1,0 +1,14 @@
+"""Posthaste and the mail servers it is measured against, each as a private instance that relays to one next hop.
+
+`python -m bench.peers` lists them: versions, labels, flushes a message. What is missing says how it is installed.
+"""
+
+from bench.peers.account import busy_s
+from bench.peers.exim import Exim
+from bench.peers.peer import Peer, PeerMissing, find_program
+from bench.peers.postfix import Postfix
+from bench.peers.posthaste import Posthaste
+
+__all__ = ["PEERS", "Exim", "Peer", "PeerMissing", "Postfix", "Posthaste", "busy_s", "find_program"]
+
+PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (Posthaste, Postfix, Exim)}
