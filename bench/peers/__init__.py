@@ -4,11 +4,31 @@
 """
 
 from bench.peers.account import busy_s
+from bench.peers.aiosmtpd import Aiosmtpd
 from bench.peers.exim import Exim
+from bench.peers.flushes import Flushes, flushes
+from bench.peers.haraka import Haraka
+from bench.peers.opensmtpd import OpenSMTPD
 from bench.peers.peer import Peer, PeerMissing, find_program
 from bench.peers.postfix import Postfix
 from bench.peers.posthaste import Posthaste
 
-__all__ = ["PEERS", "Exim", "Peer", "PeerMissing", "Postfix", "Posthaste", "busy_s", "find_program"]
+__all__ = [
+    "PEERS",
+    "Aiosmtpd",
+    "Exim",
+    "Flushes",
+    "Haraka",
+    "OpenSMTPD",
+    "Peer",
+    "PeerMissing",
+    "Postfix",
+    "Posthaste",
+    "busy_s",
+    "find_program",
+    "flushes",
+]
 
-PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (Posthaste, Postfix, Exim)}
+PEERS: dict[str, type[Peer]] = {
+    kind.name: kind for kind in (Posthaste, Postfix, Exim, OpenSMTPD, Haraka, Aiosmtpd)
+}

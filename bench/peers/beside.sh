@@ -45,9 +45,11 @@ unpack() {
     )
 }
 
-for name in "${@:-exim4}"; do
+[ $# -gt 0 ] || set -- exim4 smtpd
+for name; do
     case $name in
     exim4) unpack exim4-daemon-light exim4 /var/spool/exim4 Debian-exim ;;
+    smtpd) unpack opensmtpd smtpd /var/lib/opensmtpd/empty opensmtpd opensmtpq ;;
     *) echo "beside.sh: no such program: $name" >&2; exit 2 ;;
     esac
 done

@@ -37,6 +37,7 @@ queue_run_max = 20
 remote_max_parallel = 50
 split_spool_directory = true
 message_logs = false
+deliver_drop_privilege = true
 acl_smtp_connect = connect
 acl_smtp_rcpt = rcpt
 {main}

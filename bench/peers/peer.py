@@ -29,6 +29,8 @@ __all__ = ["PATH", "Peer", "PeerMissing", "find_program"]
 
 READY_S = 30.0
 STOP_S = 20.0
+# Characters of a log that an error shows.
+LOG_TAIL = 4000
 # What Debian does not install beside Postfix is unpacked in a place of its own (`make peers`).
 BESIDE = Path("/usr/local/lib/mta-peers")
 PATH = f"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:{BESIDE}/usr/sbin"
@@ -64,7 +66,7 @@ class Peer(Program):
         """As the peer says it."""
         self.next_hop = via
         self.cores = cores
-        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=directory))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"peer-{self.name}-", dir=directory))
         # Daemons that run as another user must reach their queue.
         self.directory.chmod(0o755)
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -108,9 +110,9 @@ class Peer(Program):
             self._launch()
             wait_until(lambda: self._is_over() or self._greets(), f"a greeting from {self.name}", READY_S)
         except (OSError, TimeoutError) as error:
-            raise StartFailed(f"{self.name}: {error}\n{self.log()}") from error
+            raise StartFailed(f"{self.name}: {error}\n{self.log()[-LOG_TAIL:]}") from error
         if self._is_over():
-            raise StartFailed(f"{self.name} ended when it should start\n{self.log()}")
+            raise StartFailed(f"{self.name} ended when it should start\n{self.log()[-LOG_TAIL:]}")
 
     def _words(self) -> list[str]:
         cores = [] if self.cores is None else ["taskset", "-c", ",".join(map(str, sorted(self.cores)))]
