@@ -6,9 +6,10 @@
 from bench.peers.account import busy_s
 from bench.peers.aiosmtpd import Aiosmtpd
 from bench.peers.exim import Exim
-from bench.peers.flushes import Flushes, flushes
+from bench.peers.flush import Flushes, flushes
 from bench.peers.haraka import Haraka
 from bench.peers.opensmtpd import OpenSMTPD
+from bench.peers.peak import Peak
 from bench.peers.peer import Peer, PeerMissing, find_program
 from bench.peers.postfix import Postfix
 from bench.peers.posthaste import Posthaste
@@ -20,6 +21,7 @@ __all__ = [
     "Flushes",
     "Haraka",
     "OpenSMTPD",
+    "Peak",
     "Peer",
     "PeerMissing",
     "Postfix",
@@ -29,6 +31,4 @@ __all__ = [
     "flushes",
 ]
 
-PEERS: dict[str, type[Peer]] = {
-    kind.name: kind for kind in (Posthaste, Postfix, Exim, OpenSMTPD, Haraka, Aiosmtpd)
-}
+PEERS: dict[str, type[Peer]] = {kind.name: kind for kind in (Posthaste, Postfix, Exim, OpenSMTPD, Haraka, Aiosmtpd)}

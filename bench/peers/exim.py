@@ -2,8 +2,9 @@
 starting it takes root.
 
 No TLS, no checks of DKIM. Tuned: no limit on connections and on what is delivered at once, its spool in 62 folders, no
-log file of its own for each message. Each message is delivered as soon as it is there, by a process of its own, which
-is how Exim is run; queue runners look after what is left.
+log file of its own for each message, and deliveries with the rights that it has anyway: then the process that delivers
+is a fork of the one that received, not a fresh start of the program (7.9 ms of CPU a message instead of 4.7).
+Each message is delivered as soon as it is there, which is how Exim is run; queue runners look after what is left.
 """
 
 import os
@@ -71,7 +72,7 @@ class Exim(Peer):
     """One instance."""
 
     name = "exim"
-    label = "four flushes a message: content, envelope, folder, content again"
+    label = "three fsyncs a message: content, envelope, folder; a fourth behind its delivery"
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class Haraka(Peer):
     """One instance."""
 
     name = "haraka"
-    label = "one fsync a message and domain"
+    label = "one fsync a message and domain, before its file gets its name"
 
     def __init__(self, via: str, *, cores: frozenset[int] | None = None, directory: str | None = None) -> None:
         """See `Peer`."""

@@ -56,11 +56,13 @@ class Peer(Program):
     """What it flushes to the disk before it says 250, in words."""
     is_relaying: ClassVar[bool] = True
     """False if it only receives and throws away."""
+    rest_s: ClassVar[float] = 0.0
+    """How long to leave it alone after a load, for the next one to find it as the first one did."""
 
     def __init__(self, via: str, *, cores: frozenset[int] | None = None, directory: str | None = None) -> None:
-        """`via` is the next hop, "[127.0.0.1]:port"; `cores` the only ones it may run on; its folder is in `directory`.
+        """`via` is the next hop, "[127.0.0.1]:port"; `cores` the only ones it may run on; its folder is in `directory`,
 
-        Without `directory` it is where temporary files are (TMPDIR).
+        which other users must be able to reach; without it, where temporary files are (TMPDIR).
         """
         self.version = self.require()
         """As the peer says it."""

@@ -12,22 +12,20 @@ A write counts as synchronous if its file was opened so, by whatever process, un
 
 import asyncio
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import NamedTuple, Self
 
 import msgspec
 
 from bench.client import Client
-from bench.peers.peer import Peer, find_program
+from bench.peers.peer import Peer
+from bench.peers.trace import Call, Traced
 from bench.sink import Sink
 from bench.wait import wait_until
 
-__all__ = ["Flushes", "Traced", "flushes", "send_some"]
+__all__ = ["FLUSHES", "OPENS", "Flushes", "count_flushes", "flushes", "send_some"]
 
 LOOK_MESSAGES = 100
 DONE_S = 300.0
@@ -37,10 +35,6 @@ WRITES = ("write", "writev", "pwrite64", "pwritev", "pwritev2", "sendfile", "spl
 # Files that are written through a ring of this kind, as libuv can, are not seen. (It has another one for epoll alone.)
 RING = "io_uring_setup"
 UNSEEN = "IORING_SETUP_SQPOLL"
-_LINE = re.compile(r"(\d+) +(\d+\.\d+) (.*)")
-_BEGUN = re.compile(r"(\w+)\((.*) <unfinished \.\.\.>$")
-_RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
-_WHOLE = re.compile(r"(\w+)\((.*)\) += (.*)")
 _DESCRIPTOR = re.compile(r"(\d+)<(.*?)>")
 _SYNCHRONOUS = re.compile(r"\bO_D?SYNC\b")
 _FLAGGED = re.compile(r"\bRWF_D?SYNC\b")
@@ -60,75 +54,6 @@ class Flushes(msgspec.Struct, frozen=True, kw_only=True):
     def a_message(self) -> float:
         """Flushes of any kind for each message."""
         return sum(self.calls.values()) / self.messages
-
-
-class Call(NamedTuple):
-    """One call that was made."""
-
-    at: float
-    """When it was entered, in seconds of the epoch."""
-    name: str
-    arguments: str
-    result: str
-
-
-def parse(lines: Iterable[str]) -> Iterator[Call]:
-    """Yield the calls of a trace made with `-f -ttt`, in the order in which they ended."""
-    begun: dict[str, tuple[float, str]] = {}
-    for line in lines:
-        if not (parts := _LINE.match(line)):
-            continue
-        pid, at, text = parts[1], float(parts[2]), parts[3]
-        if half := _BEGUN.match(text):
-            begun[pid] = (at, f"{half[1]}({half[2]}")
-            continue
-        if rest := _RESUMED.match(text):
-            # Without a beginning it was under way when its process came into the trace.
-            at, first = begun.pop(pid, (at, f"{rest[1]}("))
-            text = first + rest[2]
-        if call := _WHOLE.match(text):
-            yield Call(at, call[1], call[2], call[3])
-
-
-class Traced:
-    """A peer that runs under strace from its first process on; `calls` after the context."""
-
-    def __init__(self, peer: Peer, calls: Sequence[str]) -> None:
-        """Calls that this kind of machine has not are left out. Raises PeerMissing without strace."""
-        self.peer = peer
-        with tempfile.NamedTemporaryFile(prefix="strace-", delete=False) as file:
-            self._file = Path(file.name)
-        what = ["-e", "trace=" + ",".join(f"?{call}" for call in calls), "-e", "signal=none", "-y", "-s", "16"]
-        # As a process apart, so that the peer's pids are what they are without; it ends when the last of them has.
-        tracer = [find_program("strace", "apt-get install strace"), "-DDD", "-f", "--seccomp-bpf", "-ttt"]
-        peer.tracer = [*tracer, "-o", str(self._file), *what]
-
-    def __enter__(self) -> Self:
-        try:
-            self.peer.__enter__()
-        except BaseException:
-            self._file.unlink()
-            raise
-        status = Path(f"/proc/{self.peer.pid}/status").read_text(encoding="ascii", errors="replace")
-        self._tracer = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("TracerPid:"))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.peer.close()
-        wait_until(self._is_written, "the end of strace", DONE_S)
-
-    def _is_written(self) -> bool:
-        # A zombie has written all it had, and is for init to bury.
-        path = Path(f"/proc/{self._tracer}/stat")
-        return not path.exists() or path.read_text(encoding="ascii").rpartition(") ")[2].startswith("Z")
-
-    def calls(self) -> list[Call]:
-        """Return what was traced, and delete it."""
-        try:
-            with self._file.open(encoding="utf-8", errors="replace") as lines:
-                return list(parse(line.rstrip("\n") for line in lines))
-        finally:
-            self._file.unlink()
 
 
 async def send_some(address: tuple[str, int], messages: int, connections: int, octets: int) -> None:
@@ -164,6 +89,15 @@ def _synchronous(calls: Iterable[Call]) -> Iterator[Call]:
                 yield call
 
 
+def count_flushes(calls: Sequence[Call], began_at: float, ended_at: float) -> dict[str, int]:
+    """Return how often what flushes was called between two times; what is opened before counts, too."""
+    names = [(call.at, f"{call.name} (synchronous)") for call in _synchronous(calls)]
+    for call in calls:
+        if call.name in FLUSHES and (call.name != "msync" or "MS_SYNC" in call.arguments):
+            names.append((call.at, call.name))
+    return dict(sorted(Counter(name for at, name in names if began_at <= at <= ended_at).items()))
+
+
 def _trace(
     kind: type[Peer], calls: Sequence[str], messages: int, connections: int, octets: int
 ) -> tuple[list[Call], float, float]:
@@ -186,12 +120,5 @@ def flushes(kind: type[Peer], n_messages: int = 1000, connections: int = 50, oct
         raise RuntimeError(f"{kind.name} writes by io_uring, which strace cannot count")
     writes = {call.name for call in _synchronous(seen)}
     calls, began_at, ended_at = _trace(kind, [*FLUSHES, *OPENS, *writes], n_messages, connections, octets)
-    counts: Counter[str] = Counter()
-    for call in calls:
-        is_flush = call.name in FLUSHES and (call.name != "msync" or "MS_SYNC" in call.arguments)
-        if is_flush and began_at <= call.at <= ended_at:
-            counts[call.name] += 1
-    for call in _synchronous(calls):
-        if began_at <= call.at <= ended_at:
-            counts[f"{call.name} (synchronous)"] += 1
-    return Flushes(messages=n_messages, connections=connections, octets=octets, calls=dict(sorted(counts.items())))
+    counts = count_flushes(calls, began_at, ended_at)
+    return Flushes(messages=n_messages, connections=connections, octets=octets, calls=counts)
