@@ -2,8 +2,8 @@
 
 A control group (cgroup v2: cpu.stat; v1: cpuacct.usage) counts nanoseconds of every process that was ever born in it.
 Where none can be made, what is counted are the processes in the server's session and all its descendants, in clock
-ticks. That misses processes that end without being waited for, which is how Exim ends its deliveries: its figure is
-then too low, and `Account.how` says which one it is.
+ticks. That loses up to two ticks with each process, and all of those that end without being waited for, which is how
+Exim ends its deliveries: its figure is then far too low. `Account.how` says how it was counted.
 
 Rule: a process gets into the group before it becomes the server, so nothing of it is left out.
 """

@@ -110,7 +110,7 @@ def _trace(
             sink.wait_count(messages, DONE_S)
         wait_until(lambda: traced.peer.n_queued() == 0, f"an empty queue at {kind.name}", DONE_S)
         ended_at = time.time()
-    return traced.calls(), began_at, ended_at
+    return traced.calls, began_at, ended_at
 
 
 def flushes(kind: type[Peer], n_messages: int = 1000, connections: int = 50, octets: int = 4096) -> Flushes:

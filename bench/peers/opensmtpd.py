@@ -102,7 +102,8 @@ class OpenSMTPD(Peer):
         program = find_program("smtpd", INSTALL)
         if os.geteuid() != 0:
             raise PeerMissing("OpenSMTPD can only be started by root")
-        if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        unshare = find_program("unshare", "apt-get install util-linux")
+        if subprocess.run([unshare, "--mount", "true"], capture_output=True, check=False).returncode:
             raise PeerMissing("OpenSMTPD needs mounts of its own, and this machine does not let root make any")
         said = subprocess.run([program, "-h"], capture_output=True, text=True, check=False).stderr
         return said.split()[2]

@@ -7,8 +7,10 @@ Its CPU time is without that of postlogd, which writes its log: where it stands 
 not be counted, either. What its daemons spend on handing their lines to postlogd is counted.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -120,9 +122,9 @@ class Postfix(Peer):
 
     def _stop(self) -> None:
         # On SIGTERM Postfix's master ends its whole process group, which it leads.
-        if not self._is_over():
-            os.kill(self.pid, 15)
-        wait_until(self._is_over, "the end of Postfix", STOP_S)
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            os.kill(self.pid, signal.SIGTERM)
+            wait_until(self._is_over, "the end of Postfix", STOP_S)
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the instance so far, postlogd left out."""

@@ -47,41 +47,49 @@ def parse(lines: Iterable[str]) -> Iterator[Call]:
 
 
 class Traced:
-    """A peer that runs under strace from its first process on; `calls` after the context."""
+    """A peer that runs under strace from its first process on, for the length of a `with`, which also ends it."""
 
-    def __init__(self, peer: Peer, calls: Sequence[str]) -> None:
-        """Calls that this kind of machine has not are left out. Raises PeerMissing without strace."""
+    def __init__(self, peer: Peer, names: Sequence[str]) -> None:
+        """`names` are the calls to trace; those that this kind of machine has not are left out."""
         self.peer = peer
-        with tempfile.NamedTemporaryFile(prefix="strace-", delete=False) as file:
-            self._file = Path(file.name)
-        what = ["-e", "trace=" + ",".join(f"?{call}" for call in calls), "-e", "signal=none", "-y", "-s", "16"]
-        # As a process apart, so that the peer's pids are what they are without; it ends when the last of them has.
-        tracer = [find_program("strace", "apt-get install strace"), "-DDD", "-f", "--seccomp-bpf", "-ttt"]
-        peer.tracer = [*tracer, "-o", str(self._file), *what]
+        self.calls: list[Call] = []
+        """What was traced, when it is over."""
+        self._names = names
 
     def __enter__(self) -> Self:
+        """Start it. Raises PeerMissing without strace, and what the peer raises."""
         try:
-            self.peer.__enter__()
+            strace = find_program("strace", "apt-get install strace")
+            with tempfile.NamedTemporaryFile(prefix="strace-", delete=False) as file:
+                self._file = Path(file.name)
+            try:
+                # As a process apart, so that the peer's pids are what they are without; it ends when the last has.
+                what = ["-e", "trace=" + ",".join(f"?{name}" for name in self._names), "-e", "signal=none", "-y"]
+                how = ["-DDD", "-f", "--seccomp-bpf", "-ttt", "-s", "16", "-o", str(self._file)]
+                self.peer.tracer = [strace, *how, *what]
+                self.peer.start()
+                status = Path(f"/proc/{self.peer.pid}/status").read_text(encoding="ascii", errors="replace")
+                self._tracer = next(int(line.split()[1]) for line in status.splitlines() if "TracerPid" in line)
+            except BaseException:
+                self._file.unlink()
+                raise
         except BaseException:
-            self._file.unlink()
+            self.peer.close()
             raise
-        status = Path(f"/proc/{self.peer.pid}/status").read_text(encoding="ascii", errors="replace")
-        self._tracer = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("TracerPid:"))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.peer.close()
-        wait_until(self._is_written, "the end of strace", END_S)
+        try:
+            wait_until(self._is_written, "the end of strace", END_S)
+            with self._file.open(encoding="utf-8", errors="replace") as lines:
+                self.calls = list(parse(line.rstrip("\n") for line in lines))
+        finally:
+            self._file.unlink()
 
     def _is_written(self) -> bool:
         # A zombie has written all it had, and is for init to bury.
-        path = Path(f"/proc/{self._tracer}/stat")
-        return not path.exists() or path.read_text(encoding="ascii").rpartition(") ")[2].startswith("Z")
-
-    def calls(self) -> list[Call]:
-        """Return what was traced, and delete it."""
         try:
-            with self._file.open(encoding="utf-8", errors="replace") as lines:
-                return list(parse(line.rstrip("\n") for line in lines))
-        finally:
-            self._file.unlink()
+            return Path(f"/proc/{self._tracer}/stat").read_text(encoding="ascii").rpartition(") ")[2].startswith("Z")
+        except (FileNotFoundError, ProcessLookupError):
+            return True

@@ -76,7 +76,7 @@ def test_peer_relays_flushes_as_labelled_and_leaves_nothing(kind: type[Peer]) ->
         assert not os.listdir(directory)
     # Whose parent is gone may be a zombie until init comes by: it has no command line any more.
     assert not [pid for pid in pids if title_of(pid)]
-    calls = traced.calls()
+    calls = traced.calls
     assert not [call for call in calls if re.search(r'inet_addr\("(?!127\.)|AF_INET6, "(?!::1")', call.arguments)]
     counts = count_flushes(calls, began_at, ended_at)
     least, most = FLUSHED[kind.name]
