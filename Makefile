@@ -9,6 +9,7 @@ HAS_PYTHON := $(PYTHON) -c 'import ensurepip, venv, sysconfig, os; os.stat(sysco
 HAS_NAMESERVER := command -v nsd
 HAS_PEERS := command -v smtp-sink && command -v swaks && command -v strace
 HAS_MANAGERS := command -v supervisord && command -v systemd-analyze && command -v systemd-socket-activate
+HAS_NODE := command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 20)'
 HAS_CLIENTS := command -v curl && command -v msmtp && command -v dovecot
 
 # $(call need,COMMAND THAT SUCCEEDS WHERE ALL IS THERE,DEBIAN PACKAGES)
@@ -50,7 +51,7 @@ run: build
 	@exec $(BIN)/mta serve -c deploy/example.toml
 
 # Peers for the tests. Postfix is wanted for its programs: without a configuration its own daemon does not start. Exim
-# is unpacked beside it, into /usr/local/lib/mta-peers.
+# and OpenSMTPD are unpacked beside it, into /usr/local/lib/mta-peers, and where there is Node.js so is Haraka (42 MB).
 peers:
 	@command -v smtp-sink >/dev/null || [ -x /usr/sbin/smtp-sink ] || [ "$$(id -u)" != 0 ] || \
 		! command -v debconf-set-selections >/dev/null || \
@@ -59,7 +60,8 @@ peers:
 	$(call need,$(HAS_NAMESERVER),nsd)
 	$(call need,$(HAS_MANAGERS),supervisor systemd)
 	$(call need,$(HAS_CLIENTS),curl dovecot-imapd msmtp)
-	@sh tests/harness/exim.sh
+	@sh bench/peers/beside.sh
+	@! { $(HAS_NODE); } >/dev/null 2>&1 || sh bench/peers/haraka.sh
 
 # The scanners once more with asserts and tracing; `mta` then comes from build/debug, and MTA_FROM makes sure of it.
 test: build peers

@@ -6,10 +6,11 @@ What escapes: a process whose parent died first (it becomes a child of init), an
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["children_of", "title_of", "tree_cpu_s"]
+__all__ = ["children_of", "family_of", "sum_cpu_s", "title_of", "tree_cpu_s"]
 
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
@@ -18,6 +19,7 @@ class Stat(NamedTuple):
     """What we need of /proc/PID/stat."""
 
     parent: int
+    session: int
     cpu_s: float
 
 
@@ -28,7 +30,7 @@ def _stat(pid: int) -> Stat | None:
         return None
     # The command's name may hold blanks and brackets: the fields begin behind the last one. Field 3 is the first here.
     fields = text[text.rindex(")") + 2 :].split()
-    return Stat(int(fields[1]), sum(int(ticks) for ticks in fields[11:15]) / TICKS_A_S)
+    return Stat(int(fields[1]), int(fields[3]), sum(int(ticks) for ticks in fields[11:15]) / TICKS_A_S)
 
 
 def _all_stats() -> dict[int, Stat]:
@@ -39,6 +41,23 @@ def _all_stats() -> dict[int, Stat]:
 def children_of(pid: int) -> list[int]:
     """Return the pids of the direct children of `pid`, in order."""
     return sorted(child for child, stat in _all_stats().items() if stat.parent == pid)
+
+
+def family_of(pid: int) -> list[int]:
+    """Return the pids of `pid`, of its descendants and of whoever is in the session that it leads, in order."""
+    stats = _all_stats()
+    found, todo = set(), [pid, *(other for other, stat in stats.items() if stat.session == pid)]
+    while todo:
+        parent = todo.pop()
+        if parent in stats and parent not in found:
+            found.add(parent)
+            todo += [child for child, stat in stats.items() if stat.parent == parent]
+    return sorted(found)
+
+
+def sum_cpu_s(pids: Iterable[int]) -> float:
+    """Return the CPU seconds of these processes and of what they have reaped."""
+    return sum(stat.cpu_s for pid in pids if (stat := _stat(pid)) is not None)
 
 
 def title_of(pid: int) -> str:

@@ -30,7 +30,7 @@ from typing import Protocol, Self
 import msgspec
 
 from bench.nameserver import Nameserver, NsdMissing
-from bench.postfix import Postfix, PostfixMissing
+from bench.peers import PeerMissing, Postfix, find_program
 from bench.server import Server, StartFailed
 from bench.wait import wait_until
 
@@ -131,11 +131,8 @@ class CountingSink:
 
 
 def tool(name: str) -> str:
-    """Return the path of smtp-source or smtp-sink. Raises PostfixMissing."""
-    path = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if path is None:
-        raise PostfixMissing(f"there is no {name} on this machine: apt-get install postfix")
-    return path
+    """Return the path of smtp-source or smtp-sink. Raises PeerMissing."""
+    return find_program(name, "apt-get install postfix")
 
 
 def measure(target: Target, sink: CountingSink, load: Load) -> Run:
@@ -224,7 +221,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         result = run_all(options)
-    except (PostfixMissing, NsdMissing, StartFailed, RuntimeError, TimeoutError) as error:
+    except (PeerMissing, NsdMissing, StartFailed, RuntimeError, TimeoutError) as error:
         print(f"bench.relay: {error}", file=sys.stderr)
         return 1
     if options.json:

@@ -40,11 +40,16 @@ class StartFailed(Exception):
 class Server(Program):
     """One server and its directory. May be stopped and started again; the directory lives until `close`."""
 
-    def __init__(self, config: Mapping[str, object], before: Sequence[str] = (), **environ: str) -> None:
-        """`before` are words in front of `mta serve`, which exec what follows; `environ` comes on top of ours."""
+    def __init__(
+        self, config: Mapping[str, object], before: Sequence[str] = (), within: str | None = None, **environ: str
+    ) -> None:
+        """`before` are words in front of `mta serve`, which exec what follows; `environ` comes on top of ours.
+
+        `within` is the folder that its directory is made in; without it that of temporary files.
+        """
         self.before = before
         self._environ = environ
-        self.directory = Path(tempfile.mkdtemp(prefix="posthaste-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="posthaste-", dir=within))
         self.data_dir = self.directory / "data"
         self.config_file = self.directory / "mta.toml"
         self.addresses: dict[str, tuple[str, int]] = {}

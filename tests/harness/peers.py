@@ -1,4 +1,4 @@
-"""Real mail servers as peers: a Postfix that is told, as `harness.exim.Exim` is, what to refuse; and a chain of both.
+"""Real mail servers as peers: a Postfix told, as `harness.exim.EximPeer` is, what to refuse; and a chain of both.
 
     client ─> near ─> Posthaste ─> far ─> sink          near and far are two instances of one kind
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Self
 
 from bench.cpu import children_of, title_of
-from bench.postfix import Postfix
+from bench.peers import Postfix
 from bench.server import Server
 from bench.sink import Sink
 from bench.wait import wait_until
-from tests.harness.exim import Exim
+from tests.harness.exim import EximPeer
 from tests.harness.setup import relaying, require_tool
 
 __all__ = ["Chain", "PostfixPeer"]
@@ -46,19 +46,15 @@ transport_retry_time = 1s
 
 
 class PostfixPeer(Postfix):
-    """A Postfix with the face of `Exim`."""
+    """A Postfix with the face of `EximPeer`."""
+
+    hostname = "postfix.example.test"
 
     def __init__(self, via: str, message_octets: int = 50_000_000) -> None:
         require_tool("postfix", "postfix")
         super().__init__(via, main=MAIN.format(octets=message_octets))
-        self.name = "postfix.example.test"
         self.access({})
         (self.directory / "headers").write_text("/^Subject: forbidden/ REJECT Nothing that is forbidden\n")
-
-    @property
-    def via(self) -> str:
-        """It as the next hop of a route."""
-        return f"[{self.address[0]}]:{self.address[1]}"
 
     def access(self, replies: Mapping[str, str]) -> None:
         """Answer RCPT for these addresses with these replies, from the next connection on."""
@@ -71,13 +67,13 @@ class PostfixPeer(Postfix):
         )
 
 
-Peer = PostfixPeer | Exim
+Peer = PostfixPeer | EximPeer
 
 
 class Chain:
     """Everything between the client and the sink, started from the end; gone after `close`."""
 
-    def __init__(self, kind: type[PostfixPeer] | type[Exim]) -> None:
+    def __init__(self, kind: type[PostfixPeer] | type[EximPeer]) -> None:
         with ExitStack() as stack:
             self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chain-")))
             (self.directory / "ann").mkdir()

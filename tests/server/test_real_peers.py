@@ -10,7 +10,7 @@ from bench.corpus import prepare
 from bench.sink import Message
 from bench.wait import wait_until
 from tests.harness import awkward_mails, run_async
-from tests.harness.exim import Exim
+from tests.harness.exim import EximPeer
 from tests.harness.peers import FAR_OCTETS, HERE_OCTETS, Chain, PostfixPeer
 
 pytestmark = pytest.mark.skipif("os.getuid() != 0", reason="only root starts Postfix and Exim")
@@ -29,7 +29,7 @@ FINISHED = {
 RECEIVED = re.compile(rb"Received:[^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)*")
 
 
-@pytest.fixture(scope="module", params=[PostfixPeer, Exim])
+@pytest.fixture(scope="module", params=[PostfixPeer, EximPeer])
 def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     with Chain(request.param) as chain:
         yield chain
@@ -107,7 +107,7 @@ def test_peers_mails_go_through_both_and_come_out_as_they_were(chain: Chain) -> 
         f"m{number}@far.test": {mail, FINISHED.get(name, mail)} for number, (name, mail) in enumerate(MAILS.items())
     } | {recipient: {PLAIN} for recipient in (*many, "null@far.test", "größe@far.test")}
     # What the near one makes of a postmaster without a domain does not go by the far one.
-    (message,) = came.pop(f"postmaster@{chain.near.name}")
+    (message,) = came.pop(f"postmaster@{chain.near.hostname}")
     assert rest(message, 2) == PLAIN
     assert came.keys() == expected.keys()
     assert [recipient for recipient, messages in came.items() if len(messages) > 1] == []
@@ -119,7 +119,7 @@ def test_peers_mails_go_through_both_and_come_out_as_they_were(chain: Chain) -> 
     declared = {name for number, name in enumerate(MAILS) if "BODY=8BITMIME" in came[f"m{number}@far.test"][0].params}
     assert declared == ({"8-bit", "UTF-8"} if isinstance(chain.near, PostfixPeer) else set())
     (mail,) = chain.directory.glob("ann/new/*")
-    assert mail.read_bytes().startswith(f"Return-Path: <{SENDER}>\nReceived: from {chain.near.name} ".encode())
+    assert mail.read_bytes().startswith(f"Return-Path: <{SENDER}>\nReceived: from {chain.near.hostname} ".encode())
     assert chain.server.events("bounced", "deferred") == []
 
 
