@@ -3,8 +3,9 @@
     python setup.py build_ext --inplace          the .so beside each source
 
 That is the scanners in mta/_fast, and each module of Python that has a .pxd beside it: it is compiled as it stands, and
-the .pxd gives its classes C attributes and C methods. Without its .so such a module runs all the same, only slower: so
-it does in the other kinds of builds, which are for the scanners.
+the .pxd gives its classes C attributes and C methods. C integers are for counts of what is in RAM; times, and numbers
+out of rows and frames, stay Python's: theirs have no end. Without its .so such a module runs all the same, only slower:
+so it does in the other kinds of builds, which are for the scanners.
 
 MTA_BUILD chooses the kind: `release` (the default), `debug` (asserts and line tracing, for coverage) or `sanitize`
 (address and undefined-behaviour sanitizers). Each kind keeps its generated C and its objects in build/make/<kind>, so
@@ -60,7 +61,8 @@ DIRECTIVES: dict[str, Any] = {
 }
 WARNINGS = {"warn.undeclared": True, "warn.unused": True, "warn.unreachable": True, "warn.maybe_uninitialized": True}
 # Plain Python has arguments that are not used, and annotations that are no C types: ruff and mypy look after those.
-AS_IT_STANDS = {"annotation_typing": False}
+# Where there is None after all it shall be an exception, as it would be there, and not the end of the process.
+AS_IT_STANDS = {"annotation_typing": False, "nonecheck": True}
 
 
 def extension(source: str) -> Extension:

@@ -5,6 +5,7 @@ dnspython. What a command or a child imports by name at run time is not seen her
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +113,9 @@ def test_file_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "a module docstring is its manual page"
     assert text.count("\n") <= 400, "a file this long holds two nouns"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*/*.pxd")), ids=ids)
+def test_compiled_times_and_row_numbers_are_python_ints(path: Path) -> None:
+    # Never is 2**63 - 1: what is one more does not fit a C integer, and ended the queue process.
+    assert not re.search(r"\b(long|int64_t|uint64_t)\b", path.read_text())

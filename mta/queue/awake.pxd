@@ -3,16 +3,16 @@ cdef class Queue:
     cdef public object name
     cdef public Path path
     cdef public object refusal
-    cdef public long long until
+    cdef public object until
     cdef public object ready
     cdef public Py_ssize_t n_out
     cdef public bint unread
     cdef public bytes read_from
-    cdef public long long next_due
-    cdef public long long resting_since
-    cdef public long long sleeps_until
+    cdef public object next_due
+    cdef public object resting_since
+    cdef public object sleeps_until
     cdef public str sleeps_for
-    cdef public long long deficit
+    cdef public object deficit
     cdef public bint is_listed
     cdef public bint is_urgent
 
@@ -34,10 +34,10 @@ cdef class Path:
     cdef public double n_failed
     cdef public double n_cohorts
     cdef public object ceiling
-    cdef public long long ceiling_until
-    cdef public long long paused_until
+    cdef public object ceiling_until
+    cdef public object paused_until
     cdef public object failure
-    cdef public long long greeted_at
+    cdef public object greeted_at
     cdef public bint is_changed
     cdef public bint is_lost
     cdef public object n_lost
@@ -45,7 +45,7 @@ cdef class Path:
 
 cdef class Worker:
     cdef public object incarnation
-    cdef public Py_ssize_t credit
+    cdef public object credit
     cdef public Py_ssize_t n_sessions
     cdef public Py_ssize_t n_parts
     cdef public bint is_reserved
@@ -64,7 +64,7 @@ cdef class Session:
 
 cdef class Known:
     cdef public Queue queue
-    cdef public long long cost
+    cdef public object cost
     cdef public bint is_suspect
     cdef public bint is_settling
     cdef public Session session

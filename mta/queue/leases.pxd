@@ -9,7 +9,7 @@ cdef class Leases:
     cdef public dict workers
 
     cdef _begin(self, CSession session)
-    cpdef lease(self, bytes part, CKnown known, CSession session, long long now)
-    cpdef take_back(self, bytes part, CSession session, long long now)
+    cpdef lease(self, bytes part, CKnown known, CSession session, now)
+    cpdef take_back(self, bytes part, CSession session, now)
     cpdef list able(self)
     cpdef list with_room(self, CPath path)

@@ -7,10 +7,10 @@ cdef class Plans:
     cdef object _workers
     cdef object _batch
     cdef bytes _wake_from
-    cdef long long _next_wake
+    cdef object _next_wake
     cdef bytes _timer_from
-    cdef long long _next_timer
-    cdef long long _remember_at
+    cdef object _next_timer
+    cdef object _remember_at
     cdef bytes _swept
     cdef Py_ssize_t _asked
 

@@ -8,11 +8,11 @@ cdef class Waiting:
     cdef list _dues
 
     cpdef find(self, number)
-    cpdef bint arrived(self, CQueue queue, bytes part, long long cost) except -1
+    cpdef bint arrived(self, CQueue queue, bytes part, cost) except -1
     cpdef spent(self, CQueue queue)
     cpdef list hungry(self)
-    cpdef due_again(self, long long now)
+    cpdef due_again(self, now)
     cpdef next_due(self)
     cpdef stir(self, CQueue queue)
-    cpdef settle_down(self, CQueue queue, long long now)
-    cpdef list sleepers(self, long long now)
+    cpdef settle_down(self, CQueue queue, now)
+    cpdef list sleepers(self, now)

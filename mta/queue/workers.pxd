@@ -6,7 +6,7 @@ cdef class Worker:
     cdef public dict ends
     cdef public set ready_ends
     cdef public object unconfirmed
-    cdef public Py_ssize_t n_confirmed
+    cdef public object n_confirmed
     cdef public set doubtful
     cdef public bint is_leaving
     cdef public bint has_died
@@ -22,5 +22,5 @@ cdef class Workers:
     cpdef list all(self)
     cpdef find(self, incarnation)
     cpdef answered(self, Worker worker, bytes id_)
-    cpdef list confirmed(self, Worker worker, Py_ssize_t count)
+    cpdef list confirmed(self, Worker worker, count)
     cpdef bint is_repeatable(self, bytes id_) except -1

@@ -5,8 +5,8 @@ cdef class Writer:
     cdef list _chunks
     cdef list _events
     cdef set _dirty
-    cdef public long long node
-    cdef long long _incarnation
+    cdef public object node
+    cdef object _incarnation
     cdef public object live_octets
     cdef bint _has_shared
     cdef public Py_ssize_t n_messages

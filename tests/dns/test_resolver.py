@@ -250,3 +250,29 @@ def test_resolver_localhost_is_this_machine_and_nobody_is_asked() -> None:
         assert (await resolver.look_up("x" * 64, "A")).status == "failed"
 
     run(main)
+
+
+def test_resolver_silent_questions_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mta.dns.resolver.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("mta.dns.resolver.MOST_SLOW", 5)
+    monkeypatch.setattr("mta.dns.resolver.SLOW_S", 0.05)
+
+    async def main() -> None:
+        resolver = resolving(server.server)
+        silent = [asyncio.create_task(resolver.look_up(f"silent{n}.test", "A")) for n in range(6)]
+        await asyncio.sleep(0)
+        assert (await resolver.look_up("healthy.test", "A")).status == "found"
+        # Each of them is waited for as long as ever: twice five seconds.
+        assert not any(task.done() for task in silent)
+        # Places for the slow have an end: the sixth keeps its own, and there is one left.
+        assert (await resolver.look_up("other.test", "A")).status == "found"
+        assert not any(task.done() for task in silent)
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
+
+    def script(query: bytes, is_tcp: bool) -> Sequence[bytes]:
+        return [] if b"silent" in query else one_address(query, is_tcp)
+
+    with OddServer(script) as server:
+        run(main)

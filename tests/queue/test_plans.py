@@ -7,7 +7,7 @@ import pytest
 
 from mta._fast import FrameReader
 from mta.config import Path
-from mta.link import Connection, Hello, Kind, Lease, Put, Report, Resolve, Resolved, decoder
+from mta.link import Connection, Hello, Kind, Lease, Order, Put, Report, Resolve, Resolved, decoder
 from mta.message import Outcome, Status
 from mta.queue.changes import Circumstances, OrderChange, WithdrawChange
 from mta.queue.plans import REMEMBER_MS, Plans
@@ -173,6 +173,22 @@ def test_plans_queue_whose_part_is_due_before_its_sleep_is_committed_wakes(desk:
         leased += desk.tick()
         desk.commit()
     assert sorted(leased) == [part_of(slow), part_of(quick)]
+
+
+def test_plans_queue_with_nothing_but_held_mail_sleeps_and_others_go_on(desk: Desk) -> None:
+    held = put(1, ("x@b.test",))
+    desk.put(held)
+    desk.teller.order(Order("hold", (held.head.id,)))
+    desk.commit()
+    # Due never, which is the largest number that a key holds: nothing may reckon with what comes behind it.
+    for _ in range(2):
+        desk.until_asleep()
+        assert desk.schedule.n_awake == 0
+        desk.start()
+    new = put(2, ("x@c.test",))
+    desk.put(new)
+    desk.now += 1
+    assert desk.tick() == [part_of(new)]
 
 
 def test_plans_mail_into_a_sleeping_queue_is_leased_even_after_a_kill(desk: Desk) -> None:
