@@ -115,7 +115,8 @@ def test_file_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
     assert text.count("\n") <= 400, "a file this long holds two nouns"
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*/*.pxd")), ids=ids)
-def test_compiled_times_and_row_numbers_are_python_ints(path: Path) -> None:
+def test_compiled_times_and_row_numbers_are_python_ints() -> None:
     # Never is 2**63 - 1: what is one more does not fit a C integer, and ended the queue process.
-    assert not re.search(r"\b(long|int64_t|uint64_t)\b", path.read_text())
+    # A wheel has none of these files, only what was made of them.
+    for path in PACKAGE.glob("[!_]*/*.pxd"):
+        assert not re.search(r"\b(long|int64_t|uint64_t)\b", path.read_text()), ids(path)
