@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-TYPED := $(filter-out mta/_fast/%,$(wildcard mta/*/*.pxd))
+TYPED := $(filter-out mta/_fast/%,$(wildcard mta/*.pxd mta/*/*.pxd))
 COMPILED := setup.py $(wildcard mta/_fast/*.pyx mta/_fast/*.pxd mta/_fast/*.h) $(TYPED) $(TYPED:.pxd=.py)
 HAS_PYTHON := $(PYTHON) -c 'import ensurepip, venv, sysconfig, os; os.stat(sysconfig.get_path("include") + "/Python.h")' && command -v gcc
 HAS_NAMESERVER := command -v nsd
@@ -85,4 +85,4 @@ torture: build
 	$(BIN)/python -m bench.kill
 
 clean:
-	rm -rf .venv build dist mta/*/*.so
+	rm -rf .venv build dist mta/*.so mta/*/*.so

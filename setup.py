@@ -21,7 +21,7 @@ from Cython.Compiler import Options
 from setuptools import Extension, setup
 
 SCANNERS = ["command", "data", "frames", "headers", "lines", "replies", "rights"]
-PLAIN = sorted(path.with_suffix(".py").as_posix() for path in Path("mta").glob("[!_]*/*.pxd"))
+PLAIN = sorted(path.with_suffix(".py").as_posix() for path in Path("mta").rglob("*.pxd") if path.parent.name != "_fast")
 
 # The level is explicit because a CFLAGS in the environment replaces the interpreter's own flags; ours come last.
 # -Wextra finds comparisons that can never hold, which Cython itself does not see.

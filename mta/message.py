@@ -38,6 +38,7 @@ LOCAL_SITE = "local"
 LOST_SITE = "unresolved:"
 """What the names of sites begin with of which the name service knows nothing at the moment: see `lost_site`."""
 
+_pack_id = struct.Struct(">IHHII").pack
 # INTERFACES: diagnostics are cut at 1,000 octets of UTF-8, addresses never. A row has to hold what is left.
 DIAGNOSTIC_OCTETS = 1000
 REASON_OCTETS = 250
@@ -105,8 +106,6 @@ def lost_site(domain: str, route: str) -> str:
 class IdMaker:
     """Makes message ids that never repeat and never run back, whatever the wall clock does."""
 
-    _pack = struct.Struct(">IHHII").pack
-
     def __init__(self, node: int, incarnation: int, clock_ms: Callable[[], int] = now_ms) -> None:
         self._node = node
         self._incarnation = incarnation
@@ -118,4 +117,4 @@ class IdMaker:
         """Return the next id, 16 bytes."""
         self._last_ms = ms = max(self._last_ms, self._clock_ms())
         self._count = count = (self._count + 1) & 0xFFFFFFFF
-        return self._pack(ms >> 16, ms & 0xFFFF, self._node, self._incarnation, count)
+        return _pack_id(ms >> 16, ms & 0xFFFF, self._node, self._incarnation, count)

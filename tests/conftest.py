@@ -26,7 +26,7 @@ def pytest_report_header() -> str:
     if wanted and Path(wanted).resolve() not in found.resolve().parents:
         pytest.exit(f"testing {found}, not the one in {wanted}", returncode=3)
     # What is installed somewhere else has the times of its archive.
-    for module in () if wanted else found.glob("*/*.so"):
+    for module in () if wanted else found.rglob("*.so"):
         source = module.with_name(module.name.partition(".")[0] + ".py")
         # Otherwise what was just changed would not be what is tested.
         if source.exists() and source.stat().st_mtime > module.stat().st_mtime:

@@ -118,5 +118,5 @@ def test_file_has_a_docstring_and_at_most_400_lines(path: Path) -> None:
 def test_compiled_times_and_row_numbers_are_python_ints() -> None:
     # Never is 2**63 - 1: what is one more does not fit a C integer, and ended the queue process.
     # A wheel has none of these files, only what was made of them.
-    for path in PACKAGE.glob("[!_]*/*.pxd"):
+    for path in PACKAGE.rglob("*.pxd"):
         assert not re.search(r"\b(long|int64_t|uint64_t)\b", path.read_text()), ids(path)

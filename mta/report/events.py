@@ -332,7 +332,7 @@ def escape_json(line: bytes) -> bytes:
     text = line.decode()
     if text.isprintable():
         return line
-    return "".join(c if is_visible(c) else _escape(c) for c in text).encode()
+    return "".join([c if is_visible(c) else _escape(c) for c in text]).encode()
 
 
 def _escape(character: str) -> str:

@@ -54,7 +54,7 @@ def received_field(
         (f"\tby {hostname}", f"with {protocol}", identity),
         ("\t" + end[0], *end[1:]),
     )
-    return "".join(map(_fold, rows)).encode()
+    return "".join([_fold(row) for row in rows]).encode()
 
 
 def _fold(words: tuple[str, ...]) -> str:

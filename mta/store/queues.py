@@ -12,6 +12,7 @@ from mta.store.stream import UNREADABLE
 from mta.store.writer import Writer
 
 NUMBER_OCTETS = 8
+BROKEN = (StoreError, *UNREADABLE)
 
 __all__ = ["move_wake", "open_queue", "remove_queue", "wake_by"]
 
@@ -25,7 +26,7 @@ def open_queue(writer: Writer, name: QueueName, now: int) -> int:
             # Otherwise the part would wait for the queue's old time if the process died with the queue awake.
             wake_by(writer, number(value), now)
             return number(value)
-        except (StoreError, *UNREADABLE):
+        except BROKEN:
             # New mail gets a queue that can be read; what is in the other waits for `verify --repair`.
             pass
     numbered = writer.new_queue()

@@ -111,7 +111,7 @@ class Reader:
             message = txn.get(message_of(part), db=self._table["message"])
             if message is None:
                 raise LookupError(f"part {part.hex()} has no message")
-            recipients = tuple((number, row.address) for number, row in self._recipients(txn, part))
+            recipients = tuple([(number, row.address) for number, row in self._recipients(txn, part)])
             if not recipients:
                 raise LookupError(f"part {part.hex()} has no recipients")
             return Leased(part, decode_part(row).attempt, decode_message(message), recipients)
@@ -121,11 +121,13 @@ class Reader:
         with self._env.begin() as txn:
             return {number: row.last for number, row in self._recipients(txn, part) if row.last is not None}
 
-    def _recipients(self, txn: lmdb.Transaction, part: bytes) -> Iterator[tuple[int, RecipientRow]]:
+    def _recipients(self, txn: lmdb.Transaction, part: bytes) -> list[tuple[int, RecipientRow]]:
+        found: list[tuple[int, RecipientRow]] = []
         for key, value in self._from(txn, "recipient", recipient_key(part, 0)):
             if not key.startswith(part):
                 break
-            yield int.from_bytes(key[-2:], "big"), decode_recipient(value)
+            found.append((int.from_bytes(key[-2:], "big"), decode_recipient(value)))
+        return found
 
     def piece(self, extents: tuple[tuple[int, int], ...], piece: int) -> bytes:
         """Return the content of one extent of a message, counted from 0. Raises LookupError if it is not all there."""

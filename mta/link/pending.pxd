@@ -1,0 +1,7 @@
+cdef class Puts:
+    cdef dict _pending
+    cdef dict _withdrawn
+    cdef public object n_confirmed
+
+    cpdef bytes add(self, bytes id_, pending)
+    cpdef stored(self, bytes ids)

@@ -1,0 +1,5 @@
+cdef class PostmasterCheck:
+    cdef frozenset _domains
+    cdef object _address
+
+    cpdef rcpt(self, recipient, bint trusted)

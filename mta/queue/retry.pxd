@@ -1,0 +1,1 @@
+cpdef next_attempt(retry, attempts, now, double chance)

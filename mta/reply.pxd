@@ -1,0 +1,1 @@
+# Compiled for what is done with each reply when it is made.

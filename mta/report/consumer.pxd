@@ -1,0 +1,1 @@
+cdef bytes _render(seq, bytes data)

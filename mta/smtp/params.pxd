@@ -1,0 +1,1 @@
+cpdef parse_mail_params(str text)

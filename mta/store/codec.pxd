@@ -1,0 +1,1 @@
+cpdef bytes checked(bytes key, bytes value)
