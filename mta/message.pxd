@@ -9,3 +9,4 @@ cdef class IdMaker:
 
 cpdef str cut(str text, octets=*)
 cpdef now_ms()
+cpdef maker_of(bytes id_)

@@ -24,6 +24,7 @@ __all__ = [
     "Status",
     "cut",
     "lost_site",
+    "maker_of",
     "now_ms",
 ]
 
@@ -96,6 +97,11 @@ def cut(text: str, octets: int = DIAGNOSTIC_OCTETS) -> str:
 def now_ms() -> int:
     """Return the wall clock in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def maker_of(id_: bytes) -> int:
+    """Return the incarnation of the process that made a message id, or the id in a part's name."""
+    return int.from_bytes(id_[8:12], "big")
 
 
 def lost_site(domain: str, route: str) -> str:

@@ -1,3 +1,6 @@
+from mta.link.pending cimport Puts as CPuts
+from mta.link.recent cimport Recent as CRecent
+
 cdef class QueueLink:
     cdef str _data_dir
     cdef object _worker
@@ -12,7 +15,8 @@ cdef class QueueLink:
     cdef object _connecting
     cdef dict _welcomed
     cdef object _incarnation
-    cdef object _puts
+    cdef CPuts _puts
+    cdef public CRecent recent
     cdef public bint has_storage
     cdef object _streams
     cdef list _settling

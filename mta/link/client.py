@@ -13,11 +13,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
-from mta._fast import FrameReader
 from mta.link.contract import PartWaiter, Tasks, Waiter
+from mta.link.ends import End
 from mta.link.frames import (
     LINK_VERSION,
-    MAX_FRAME_OCTETS,
     MAX_HEAD_OCTETS,
     Closed,
     Greeted,
@@ -41,6 +40,7 @@ from mta.link.frames import (
 from mta.link.notes import Notes
 from mta.link.parts import read_id, read_part_stored
 from mta.link.pending import Pending, Puts
+from mta.link.recent import Recent
 from mta.link.streams import Streams
 from mta.linkpath import open_link
 from mta.message import IdMaker, Outcome, now_ms
@@ -53,37 +53,10 @@ __all__ = ["QueueLink"]
 RETRY_S = 0.05
 # Parts this worker takes at once. What is leased is not in RAM: this bounds how much comes back when it dies.
 CREDIT_PARTS = 2000
-# Up to here one copy is cheaper than handing the pieces to the kernel one by one.
-GATHER_OCTETS = 65_536
 # So much, and another frame of settlements is begun: the whole must stay well below the limit of a frame.
 FRAME_OCTETS = 1024 * 1024
 RESULT_OCTETS = 2048
 REPLY_452_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients for one message, send it to some of them first")
-
-
-class End(asyncio.Protocol):
-    """One of the two connections."""
-
-    def __init__(self, link: "QueueLink", role: Literal["in", "out"]) -> None:
-        self._link = link
-        self.role = role
-        self.transport: asyncio.WriteTransport | None = None
-        self.frames = FrameReader(MAX_FRAME_OCTETS)
-        self.out: list[bytes] = []
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
-        self.transport = cast(asyncio.WriteTransport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Hand whole frames to the link."""
-        for kind, payload in self.frames.feed(data):
-            self._link.received(self, kind, payload)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the link."""
-        self.transport = None
-        self._link.lost(self)
 
 
 class QueueLink:
@@ -104,6 +77,8 @@ class QueueLink:
         self._welcomed: dict[str, asyncio.Future[Welcome]] = {}
         self._incarnation = 0
         self._puts = Puts()
+        self.recent = Recent()
+        """What was put lately, for the leases that come back at once."""
         self.has_storage = True
         """The queue process has room for new mail."""
         self._streams = Streams()
@@ -169,6 +144,8 @@ class QueueLink:
         if len(encoded) > MAX_HEAD_OCTETS:
             self._loop.call_soon(waiter.refused, REPLY_452_RECIPIENTS)
             return
+        if not n_parts:
+            self.recent.add(head, content)
         said = self._puts.add(head.id, Pending(encoded, content, waiter, self._loop.time(), n_parts, octets))
         if self._is_up:
             self._ends["in"].out.append(said)
@@ -279,7 +256,7 @@ class QueueLink:
         end = End(self, role)
         self._ends[role] = end
         self._welcomed[role] = self._loop.create_future()
-        await self._loop.create_unix_connection(lambda: end, sock=open_link(self._data_dir))
+        await self._loop.create_unix_connection(lambda: cast(asyncio.Protocol, end), sock=open_link(self._data_dir))
         sessions, held = self._tasks.held() if role == "out" else ((), ())
         if role == "out":
             # What happened before is in `held`; what happens from here on until READY is not.
@@ -346,14 +323,7 @@ class QueueLink:
         while self._notes:
             self._ends["out"].out.append(frame(Kind.NOTE, Note(self._notes.take())))
         for end in self._ends.values():
-            if end.out and end.transport is not None:
-                if len(end.out) == 1:
-                    end.transport.write(end.out[0])
-                elif sum(map(len, end.out)) <= GATHER_OCTETS:
-                    end.transport.write(b"".join(end.out))
-                else:
-                    end.transport.writelines(end.out)
-                end.out.clear()
+            end.flush()
 
     # What the queue process says
 

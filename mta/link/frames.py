@@ -204,7 +204,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
 class Lease(msgspec.Struct, frozen=True, array_like=True):
     """Parts to deliver over a session, by name; `opens` with the first lease of a session.
 
-    `hosts` and `ranks` are as in RESOLVED.
+    `hosts` and `ranks` are as in RESOLVED. `new` has an octet for each part, 1 for one that was never leased since it
+    was put: it stands as it was put.
 
     A lease for a session that the worker does not have and shall not open has crossed the word that it is closed: it
     must be ignored, because the queue process takes its parts back when it reads that word.
@@ -216,6 +217,7 @@ class Lease(msgspec.Struct, frozen=True, array_like=True):
     hosts: tuple[tuple[str, int], ...]
     parts: tuple[bytes, ...]
     ranks: tuple[int, ...] = ()
+    new: bytes = b""
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True):

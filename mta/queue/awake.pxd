@@ -66,5 +66,6 @@ cdef class Known:
     cdef public Queue queue
     cdef public object cost
     cdef public bint is_suspect
+    cdef public bint is_new
     cdef public bint is_settling
     cdef public Session session

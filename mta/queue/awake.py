@@ -116,12 +116,14 @@ class Session:
 class Known:
     """A part in RAM: its queue, and the session it is leased to; None while it waits, or while it `is_settling`.
 
-    `cost` is what it takes of its queue's turn; a suspect is leased alone, because workers died with it.
+    `cost` is what it takes of its queue's turn; a suspect is leased alone, because workers died with it. `is_new` is a
+    part that was put while its queue was awake, and never leased.
     """
 
-    def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False) -> None:
+    def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False, is_new: bool = False) -> None:
         self.queue = queue
         self.cost = cost
+        self.is_new = is_new
         self.is_suspect = is_suspect
         self.is_settling = False
         self.session: Session | None = None

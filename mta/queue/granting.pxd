@@ -1,6 +1,14 @@
-from mta.queue.awake cimport Path as CPath, Queue as CQueue
+from mta.queue.awake cimport Path as CPath, Queue as CQueue, Session as CSession
 from mta.queue.leases cimport Leases as CLeases
 from mta.queue.waiting cimport Waiting as CWaiting
+
+cdef class Takers:
+    cdef dict _by_worker
+
+    cpdef put(self, load, CSession session)
+    cpdef least(self)
+    cpdef tuple take(self, maker)
+
 
 cdef class Granting:
     cdef public object settings
@@ -19,4 +27,4 @@ cdef class Granting:
     cpdef feed(self, Py_ssize_t n_paths=*)
     cpdef list grants(self, now)
     cdef dict _fill(self, CPath path, now)
-    cdef _open(self, CPath path, now)
+    cdef _open(self, CPath path, now, maker)

@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 
 from mta.config import Path as Settings
-from mta.message import LOCAL_SITE, Hosts
+from mta.message import LOCAL_SITE, Hosts, maker_of
 from mta.queue import paths, turns
 from mta.queue.awake import Path, Queue, Session
 from mta.queue.leases import Leases
@@ -38,6 +38,39 @@ class Grant(msgspec.Struct, frozen=True):
     hosts: Hosts
     ranks: tuple[int, ...]
     parts: tuple[bytes, ...]
+    new: bytes
+    """As in a LEASE."""
+
+
+class Takers:
+    """The sessions of one path that may take more, the one with the least work first; those of each worker apart."""
+
+    def __init__(self, sessions: list[Session]) -> None:
+        self._by_worker: dict[int, list[tuple[int, int, Session]]] = {}
+        for session in sessions:
+            self.put(len(session.parts), session)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_worker)
+
+    def put(self, load: int, session: Session) -> None:
+        """Let a session with so many parts take one more."""
+        heapq.heappush(self._by_worker.setdefault(session.worker, []), (load, session.number, session))
+
+    def least(self) -> int:
+        """Return how many parts the session with the least work has; there must be one."""
+        return min(self._by_worker.values())[0][0]
+
+    def take(self, maker: int) -> tuple[int, Session]:
+        """Give out the session with the least work, as (its parts, session): one of the worker that put the message if
+        that is none the busier for it, for what it put it need not read."""
+        least = min(self._by_worker.values())
+        own = self._by_worker.get(maker, least)
+        chosen = own if own[0][0] <= least[0][0] + 1 else least
+        load, _, session = heapq.heappop(chosen)
+        if not chosen:
+            del self._by_worker[session.worker]
+        return load, session
 
 
 class Granting:
@@ -95,7 +128,7 @@ class Granting:
             return orders
         for session, part, known in self.suspects.grants(now):
             self._leases.lease(part, known, session, now)
-            orders.append(_order(session, [part]))
+            orders.append(_order(session, [(part, False)]))
         if self._was_reserved and not self.suspects.has_reserved:
             self.feed_all()
         self._was_reserved = self.suspects.has_reserved
@@ -109,32 +142,36 @@ class Granting:
                 orders += [_order(session, parts) for session, parts in self._fill(path, now).items()]
         return orders
 
-    def _fill(self, path: Path, now: int) -> dict[Session, list[bytes]]:
-        """Give each ready part of a path to the session with the least work, until none has room."""
-        given: dict[Session, list[bytes]] = {}
+    def _fill(self, path: Path, now: int) -> dict[Session, list[tuple[bytes, bool]]]:
+        """Give each ready part of a path to the session with the least work, until none has room.
+
+        Returns (part, is_new) by session.
+        """
+        given: dict[Session, list[tuple[bytes, bool]]] = {}
         leases = self._leases
-        room = [(len(s.parts), s.number, s) for s in leases.with_room(path)]
-        heapq.heapify(room)
+        takers = Takers(leases.with_room(path))
         while (queue := turns.turn(path)) is not None:
-            if not room or room[0][0] >= OPEN_AT_PARTS:
-                opened = self._open(path, now)
+            part = queue.ready[0]
+            known = self._waiting.known[part]
+            maker = maker_of(part) if known.is_new else 0
+            if not takers or takers.least() >= OPEN_AT_PARTS:
+                opened = self._open(path, now, maker)
                 if opened is not None:
-                    heapq.heappush(room, (0, opened.number, opened))
-            if not room:
+                    takers.put(0, opened)
+            if not takers:
                 if any(len(session.parts) < session.depth for session in path.sessions.values()):
                     # Its workers hold as much as they may, of whatever path.
                     self._starved.setdefault(path.site, path)
                 break
-            load, number, session = heapq.heappop(room)
+            load, session = takers.take(maker)
             worker = leases.workers[session.worker]
             if worker.n_parts >= worker.credit:
                 continue
-            part = queue.ready.popleft()
-            known = self._waiting.known[part]
+            queue.ready.popleft()
+            given.setdefault(session, []).append((part, known.is_new))
             leases.lease(part, known, session, now)
-            given.setdefault(session, []).append(part)
             if load + 1 < session.depth:
-                heapq.heappush(room, (load + 1, number, session))
+                takers.put(load + 1, session)
             queue.n_out += 1
             turns.spend(queue, known.cost)
             self._waiting.spent(queue)
@@ -143,8 +180,9 @@ class Granting:
                 self._resolving.ask(queue)
         return given
 
-    def _open(self, path: Path, now: int) -> Session | None:
-        """Grant a new session on a path to the worker with the fewest, if the path may have one more."""
+    def _open(self, path: Path, now: int, maker: int) -> Session | None:
+        """Grant a new session on a path to the worker with the fewest, if the path may have one more; to `maker` where
+        that makes no difference."""
         candidates = self._leases.able()
         is_alive = paths.is_alive(path, now)
         if path.site == LOCAL_SITE:
@@ -154,14 +192,15 @@ class Granting:
             candidates = [worker for worker in candidates if worker.incarnation not in taken]
         elif len(path.sessions) >= paths.most_sessions(path, self.settings, now):
             return None
-        worker = self._leases.least_busy(candidates)
+        worker = self._leases.least_busy(candidates, maker)
         if worker is None or not self._leases.has_room(path, is_alive=is_alive):
             self._starved.setdefault(path.site, path)
             return None
         return self._leases.open(path, worker, is_alive=is_alive)
 
 
-def _order(session: Session, parts: list[bytes]) -> Grant:
+def _order(session: Session, parts: list[tuple[bytes, bool]]) -> Grant:
     opens, session.is_open = not session.is_open, True
     path = session.path
-    return Grant(session.worker, session.number, opens, path.site, path.hosts, path.ranks, tuple(parts))
+    names, new = tuple([part for part, _ in parts]), bytes([is_new for _, is_new in parts])
+    return Grant(session.worker, session.number, opens, path.site, path.hosts, path.ranks, names, new)

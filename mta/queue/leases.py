@@ -48,9 +48,9 @@ class Leases:
             return False
         return is_alive or self._n_unproven < max(1, self.most_sessions // UNPROVEN_SHARE)
 
-    def least_busy(self, among: list[Worker]) -> Worker | None:
-        """Return the worker with the fewest sessions, None when there is none."""
-        return min(among, key=lambda worker: worker.n_sessions, default=None)
+    def least_busy(self, among: list[Worker], rather: int) -> Worker | None:
+        """Return the worker with the fewest sessions, of several the one numbered `rather`; None when there is none."""
+        return min(among, key=lambda worker: (worker.n_sessions, worker.incarnation != rather), default=None)
 
     def open(self, path: Path, worker: Worker, *, is_alive: bool) -> Session:
         """Grant a session on a path to a worker."""
@@ -98,6 +98,7 @@ class Leases:
         """Give a part to a session."""
         session.parts[part] = now
         known.session = session
+        known.is_new = False
         worker = self.workers.get(session.worker)
         if worker is not None:
             worker.n_parts += 1

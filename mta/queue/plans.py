@@ -215,7 +215,7 @@ class Plans:
         for task in schedule.reports.tasks([w.incarnation for w in self._workers.all() if w.may_lease]):
             self._tell(task.worker, frame(Kind.REPORT, _report(task)))
         for grant in schedule.grants(now):
-            lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts, grant.ranks)
+            lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts, grant.ranks, grant.new)
             self._tell(grant.worker, frame(Kind.LEASE, lease))
 
     def wait_ms(self, now: int) -> int:

@@ -58,7 +58,7 @@ class Waiting:
             queue.unread = True
             self._hungry[queue.number] = queue
             return False
-        self.known[part] = Known(queue, cost)
+        self.known[part] = Known(queue, cost, is_new=True)
         queue.ready.append(part)
         return True
 

@@ -12,11 +12,11 @@ from functools import partial
 import msgspec
 
 from mta.deliver import Courier, Job, Ways
-from mta.link import Lease, QueueLink, Report, Resolve, Resolved, Settlement
+from mta.link import Lease, PutHead, QueueLink, Report, Resolve, Resolved, Settlement
 from mta.message import Outcome, now_ms
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import EIGHT_BIT, READ_ERRORS, UTF8, Reader
+from mta.store import EIGHT_BIT, READ_ERRORS, UTF8, Reader, message_of
 from mta.worker.notices import Notices
 
 __all__ = ["CourierMaker", "Dispatch"]
@@ -61,7 +61,12 @@ class Dispatch:
         courier = self._couriers.get(lease.session)
         if courier is None and not lease.opens:
             return
-        jobs = [job for part in lease.parts if (job := self._job(lease.session, part)) is not None]
+        jobs: list[Job] = []
+        for number, part in enumerate(lease.parts):
+            own = self._link.recent.find(message_of(part)) if lease.new[number : number + 1] == b"\1" else None
+            job = self._job(lease.session, part) if own is None else self._own_job(lease.session, part, *own)
+            if job is not None:
+                jobs.append(job)
         if courier is None:
             if self._is_draining:
                 self.closed(lease.session, jobs, None)
@@ -114,6 +119,7 @@ class Dispatch:
         held = self._held.pop(job.part, None)
         if held is None:
             return
+        self._link.recent.drop(message_of(job.part))
         addresses = dict(job.recipients)
         results = tuple([(number, addresses[number], outcome) for number, outcome in outcomes])
         notice = self._notices.maybe_write(job, held.received_at, held.tenant, results)
@@ -179,6 +185,32 @@ class Dispatch:
             len(message.extents),
             partial(self._piece, part, message.extents),
         )
+
+    def _own_job(self, session: int, part: bytes, head: PutHead, octets: int) -> Job:
+        """Make the job of a message of one part that this worker put, and nobody has tried: it stands as it was put."""
+        self._held[part] = Held(session, head.received_at, head.tenant)
+        (only,) = head.parts
+        return Job(
+            part,
+            0,
+            head.sender,
+            tuple(enumerate(only.recipients, only.first)),
+            octets,
+            bool(head.flags & EIGHT_BIT),
+            bool(head.flags & UTF8),
+            1,
+            partial(self._own_piece, part),
+        )
+
+    def _own_piece(self, part: bytes, piece: int) -> bytes:
+        """Give the content of such a message, which is one piece; read it where it had to make room for others."""
+        content = self._link.recent.content(message_of(part))
+        if content is not None:
+            return content
+        leased = self._reader.leased(part)
+        if leased is None:
+            raise LookupError(f"part {part.hex()} is not in the queue any more")
+        return self._piece(part, leased.message.extents, piece)
 
     def _piece(self, part: bytes, extents: tuple[tuple[int, int], ...], piece: int) -> bytes:
         """Read a piece of a message; one of which content is lost is set aside, whatever its courier makes of it."""

@@ -1,5 +1,7 @@
 """The schedule's single decisions, as pure functions of rows and `now`."""
 
+import struct
+from collections import Counter
 from collections.abc import Iterable
 
 import pytest
@@ -63,13 +65,61 @@ def test_arrived_in_an_awake_queue_is_leased_at_once() -> None:
     queue = awake(schedule, 1, "a.test", "site")
     [part] = parts(1)
     schedule.arrived(queue, part, 1)
-    assert schedule.grants(T0) == [Grant(1, 1, True, "site", HOSTS, (), (part,))]
+    assert schedule.grants(T0) == [Grant(1, 1, True, "site", HOSTS, (), (part,), b"\1")]
     assert schedule.leased() == [part]
     # And only once.
     schedule.read(queue, rows(1, [part]), T0)
     assert schedule.grants(T0) == []
-    settle(schedule, [Grant(1, 1, True, "site", HOSTS, (), (part,))], T0 + 1)
+    settle(schedule, [Grant(1, 1, True, "site", HOSTS, (), (part,), b"\1")], T0 + 1)
     assert schedule.leased() == []
+
+
+def made_by(worker: int, number: int) -> bytes:
+    """Return the name of a part of a message that this worker put."""
+    return struct.pack(">QIIH", 1, worker, number, 0)
+
+
+def test_grants_a_part_is_new_until_it_was_leased() -> None:
+    schedule = made(connections=1)
+    queue = awake(schedule, 1, "a.test", "site")
+    [first, second] = parts(2)
+    schedule.arrived(queue, first, 1)
+    [grant] = schedule.grants(T0)
+    assert grant.new == b"\1"
+    schedule.closed(grant.session, None, T0)
+    [again] = schedule.grants(T0)
+    assert (again.parts, again.new) == ((first,), b"\0")
+    settle(schedule, [again], T0)
+    # What was read may have been tried before.
+    queue.unread = True
+    schedule.read(queue, rows(1, [second]), T0)
+    assert [grant.new for grant in schedule.grants(T0 + 1)] == [b"\0"]
+
+
+def test_grants_new_parts_go_to_the_worker_that_put_them_unless_it_is_the_busier() -> None:
+    schedule = made(workers=2)
+    queue = awake(schedule, 1, "a.test", "site")
+    given: list[Grant] = []
+    # One has a session already, and more are opened where there is more to do: then each has some.
+    for number in range(10):
+        schedule.arrived(queue, made_by(2, 50 + number), 1)
+        greet(schedule, grants := schedule.grants(T0), T0)
+        given += grants
+    assert {grant.worker for grant in given} == {1, 2}
+    while given:
+        settle(schedule, given, T0)
+        given = schedule.grants(T0)
+        greet(schedule, given, T0)
+    for number, maker in enumerate((2, 1, 2, 1)):
+        schedule.arrived(queue, made_by(maker, number), 1)
+        grants = schedule.grants(T0)
+        greet(schedule, grants, T0)
+        assert [grant.worker for grant in grants] == [maker]
+        settle(schedule, grants, T0)
+    for number in range(40):
+        schedule.arrived(queue, made_by(2, 100 + number), 1)
+    shares = Counter(grant.worker for grant in schedule.grants(T0) for _ in grant.parts)
+    assert 0 < shares[1] <= shares[2]
 
 
 def test_grants_without_workers_wait_for_one() -> None:

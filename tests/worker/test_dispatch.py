@@ -14,6 +14,7 @@ from mta.link import Report as LinkReport
 from mta.linkpath import bind_link
 from mta.message import Hosts, Outcome
 from mta.queue.apply import put_message
+from mta.reply import Reply
 from mta.store import Reader, Writer
 from mta.worker.dispatch import Dispatch
 from mta.worker.notices import Notices
@@ -52,14 +53,15 @@ class Session:
 class Bench:
     """Everything a talk needs."""
 
-    def __init__(self, peer: Peer, dispatch: Dispatch, sessions: list[Session]) -> None:
+    def __init__(self, peer: Peer, link: QueueLink, dispatch: Dispatch, sessions: list[Session]) -> None:
         self.peer = peer
+        self.link = link
         self.dispatch = dispatch
         self.sessions = sessions
 
-    def lease(self, session: int, *parts: bytes, opens: bool = True) -> None:
+    def lease(self, session: int, *parts: bytes, opens: bool = True, new: bytes = b"") -> None:
         """Send a lease to the worker."""
-        self.peer.say("out", Kind.LEASE, Lease(session, opens, "site", HOSTS, parts))
+        self.peer.say("out", Kind.LEASE, Lease(session, opens, "site", HOSTS, parts, (), new))
 
     async def settlements(self, n_settled: int) -> list[Settlement]:
         """Wait for that many settlements."""
@@ -112,7 +114,7 @@ def run(tmp_path: Path) -> Callable[[Talk], None]:
             await link.start(dispatch)
             await peer.ready()
             try:
-                await talk(Bench(peer, dispatch, sessions))
+                await talk(Bench(peer, link, dispatch, sessions))
             finally:
                 link.close()
                 await asyncio.sleep(0.01)
@@ -124,6 +126,66 @@ def run(tmp_path: Path) -> Callable[[Talk], None]:
 def outcome(words: str = "") -> Outcome:
     """Return an outcome in which the peer said much or nothing."""
     return Outcome("delivered", 250, "2.0.0", words, words, words)
+
+
+class Putter:
+    """Waits for the answer to a PUT that nobody gives."""
+
+    def stored(self) -> None:
+        """It is committed."""
+
+    def refused(self, reply: Reply) -> None:
+        """It is not."""
+
+
+def test_lease_of_a_new_message_of_our_own_is_not_read_from_the_queue(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        # It is in no table here: only what was put can be what is delivered.
+        own = put(9, ("x@sink.test", "y@sink.test"), content=b"own\r\n")
+        bench.link.put(own.head, (b"ow", b"n\r\n"), Putter())
+        bench.lease(7, part_of(own), part_of(SECOND), new=b"\1\1")
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
+        job, other = bench.sessions[0].jobs
+        assert (job.part, job.attempt, job.sender) == (part_of(own), 0, own.head.sender)
+        assert (job.recipients, job.octets, job.n_pieces) == (((0, "x@sink.test"), (1, "y@sink.test")), 5, 1)
+        assert (job.read(0), other.read(0)) == (b"own\r\n", b"second\r\n")
+        bench.dispatch.done(job, [(0, outcome()), (1, outcome())])
+        [settled] = await bench.settlements(1)
+        assert (settled.part, settled.attempt, settled.received_at) == (job.part, 0, own.head.received_at)
+        assert settled.tenant == own.head.tenant
+        assert bench.link.recent.find(own.head.id) is None
+
+    run(talk)
+
+
+def test_lease_of_our_own_message_that_is_not_new_is_read(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        # One of its recipients was delivered meanwhile, say: RAM knows nothing of that.
+        stale = put(2, ("d@sink.test", "gone@sink.test"), content=b"stale\r\n")
+        bench.link.put(stale.head, (b"stale\r\n",), Putter())
+        bench.lease(7, part_of(SECOND), new=b"\0")
+        await until(lambda: bench.sessions and bench.sessions[0].jobs)
+        [job] = bench.sessions[0].jobs
+        assert (job.recipients, job.read(0)) == (((0, "d@sink.test"),), b"second\r\n")
+
+    run(talk)
+
+
+def test_read_of_our_own_message_that_had_to_make_room(run: Callable[[Talk], None]) -> None:
+    async def talk(bench: Bench) -> None:
+        bench.link.put(SECOND.head, (SECOND.content,), Putter())
+        lost = put(9, ("x@sink.test",))
+        bench.link.put(lost.head, (b"",), Putter())
+        bench.lease(7, part_of(SECOND), part_of(lost), new=b"\1\1")
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
+        for each in (SECOND, lost):
+            bench.link.recent.drop(each.head.id)
+        there, gone = bench.sessions[0].jobs
+        assert there.read(0) == b"second\r\n"
+        with pytest.raises(LookupError):
+            gone.read(0)
+
+    run(talk)
 
 
 def test_lease_becomes_jobs_in_their_order_with_content_and_recipients(run: Callable[[Talk], None]) -> None:
