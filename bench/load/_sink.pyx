@@ -257,20 +257,20 @@ cdef class Sink:
         return n_taken
 
     cdef int _command(self, session_t* session, const char* line, Py_ssize_t octets) except -1:
-        cdef bytes address
         if octets >= 4 and (strncasecmp(line, b"EHLO", 4) == 0 or strncasecmp(line, b"HELO", 4) == 0):
             self._forget(session)
             self._answer(session, EHLO_STAGE)
         elif octets > 11 and strncasecmp(line, b"MAIL FROM:<", 11) == 0:
             self._forget(session)
-            self._addresses[session.fd] = [(line + 11)[:octets - 11].partition(b">")[0].decode("latin-1").lower()]
+            if self._ruled_stages:
+                self._addresses[session.fd] = [path_of(line + 11, octets - 11)]
             self._answer(session, MAIL_STAGE)
         elif octets > 9 and strncasecmp(line, b"RCPT TO:<", 9) == 0:
             if not session.has_sender:
                 self._say(session, b"503 5.5.1 MAIL first\r\n", 22)
                 return 0
-            address = (line + 9)[:octets - 9].partition(b">")[0]
-            self._addresses[session.fd].append(address.decode("latin-1").lower())
+            if session.fd in self._addresses:
+                self._addresses[session.fd].append(path_of(line + 9, octets - 9))
             self._answer(session, RCPT_STAGE)
         elif octets == 4 and strncasecmp(line, b"DATA", 4) == 0:
             if not session.n_recipients:
@@ -340,7 +340,7 @@ cdef class Sink:
         if reply[:3] == b"421":
             session.state = LEAVING
         elif reply and reply[:1] not in b"23":
-            if stage == RCPT_STAGE:
+            if stage == RCPT_STAGE and session.fd in self._addresses:
                 self._addresses[session.fd].pop()
             elif stage == MESSAGE_STAGE:
                 self._forget(session)
@@ -389,3 +389,8 @@ cdef class Sink:
             self._last_name = name
         self._last_run.add(message.number, message.found != message.wanted, session.arrived_ns - message.due_ns)
         return 0
+
+
+cdef str path_of(const char* rest, Py_ssize_t octets):
+    """Return the address of MAIL or RCPT, in lower case."""
+    return rest[:octets].partition(b">")[0].decode("latin-1").lower()
