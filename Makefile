@@ -74,7 +74,7 @@ lint: build
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta bench
 
 bench: build peers
 	$(BIN)/python -m bench.relay
@@ -85,4 +85,4 @@ torture: build
 	$(BIN)/python -m bench.kill
 
 clean:
-	rm -rf .venv build dist mta/*.so mta/*/*.so
+	rm -rf .venv build dist mta/*.so mta/*/*.so bench/load/*.so

@@ -1,7 +1,8 @@
 """A helper in a process of its own, which its parent asks and orders about, and which goes when its parent does.
 
 The two talk over a Unix stream socket: u32 length, big endian, and a msgpack array [word, argument] or an answer. The
-child gets its end as `--control FD`, and hands it to `obey`. Used by `bench.sink` and `bench.internet`.
+child gets its end as `--control FD`, and hands it to `obey`, or with a loop of its own, to `answer`. Used by
+`bench.sink`, `bench.internet` and `bench.load`.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["Child", "obey"]
+__all__ = ["Child", "answer", "obey"]
 
 ANSWER_S = 60.0
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,17 +49,34 @@ class Child:
         """Say a word and return the answer to it."""
         asked = msgspec.msgpack.encode((word, argument))
         self._socket.sendall(_length.pack(len(asked)) + asked)
-        (n_octets,) = _length.unpack(self._read(4))
-        return msgspec.msgpack.decode(self._read(n_octets), type=kind)
+        (n_octets,) = _length.unpack(_read(self._socket, 4))
+        return msgspec.msgpack.decode(_read(self._socket, n_octets), type=kind)
 
-    def _read(self, n_octets: int) -> bytes:
-        got = bytearray()
-        while len(got) < n_octets:
-            piece = self._socket.recv(n_octets - len(got))
-            if not piece:
-                raise ConnectionError("the child process ended")
-            got += piece
-        return bytes(got)
+    @property
+    def pid(self) -> int:
+        """The child."""
+        return self._process.pid
+
+
+def _read(sock: socket.socket, n_octets: int) -> bytes:
+    got = bytearray()
+    while len(got) < n_octets:
+        piece = sock.recv(n_octets - len(got))
+        if not piece:
+            raise ConnectionError("the other process ended")
+        got += piece
+    return bytes(got)
+
+
+def answer(control: socket.socket, do: Callable[[str, object], object]) -> bool:
+    """Answer one word of the parent, of which the beginning is there; return False when it has hung up."""
+    with contextlib.suppress(ConnectionError):
+        (n_octets,) = _length.unpack(_read(control, 4))
+        word, argument = msgspec.msgpack.decode(_read(control, n_octets))
+        said = msgspec.msgpack.encode(do(word, argument))
+        control.sendall(_length.pack(len(said)) + said)
+        return True
+    return False
 
 
 async def obey(control: int, do: Callable[[str, object], Awaitable[object]]) -> None:
