@@ -8,6 +8,7 @@ cdef class Waiting:
     cdef list _dues
 
     cpdef find(self, number)
+    cpdef Py_ssize_t piece(self) except -1
     cpdef bint arrived(self, CQueue queue, bytes part, cost) except -1
     cpdef spent(self, CQueue queue)
     cpdef list hungry(self)
@@ -15,4 +16,5 @@ cdef class Waiting:
     cpdef next_due(self)
     cpdef stir(self, CQueue queue)
     cpdef settle_down(self, CQueue queue, now)
+    cpdef step_back(self, CQueue queue)
     cpdef list sleepers(self, now)
