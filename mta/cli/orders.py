@@ -1,8 +1,8 @@
 """`mta queue retry|hold|release|remove|bounce`: an operator's hands on a live queue.
 
-Rule: what to change is found here, by reading, and handed to the queue process a slice at a time; each slice is one
-commit among those of the mail that goes on meanwhile. On a part that is just being delivered an order takes effect when
-that attempt is settled.
+Rule: what to change is found here, by reading, and handed to the queue process in slices, of which it takes so many at
+a time that the mail which goes on meanwhile does not wait. On a part that is just being delivered an order takes effect
+when that attempt is settled.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ from mta.cli.matching import CampaignOption, DomainOption, Filter, SenderOption,
 from mta.cli.rows import tell_damage
 from mta.config import load
 from mta.errors import StartError
-from mta.link import Order, OrderName
+from mta.link import Kind, Order, OrderName, frame
 
 __all__ = ["add_orders"]
 
-# Messages of many recipients have many rows; a slice must not hold up a commit.
+# Messages of many recipients have many rows; no slice must hold up a commit.
 SLICE_MESSAGES = 50
 
 HELP: dict[OrderName, str] = {
@@ -62,6 +62,11 @@ def _command(name: OrderName) -> Callable[..., None]:
     return command
 
 
+def _slices(name: OrderName, ids: Iterator[bytes]) -> Iterator[Order]:
+    while some := tuple(islice(ids, SLICE_MESSAGES)):
+        yield Order(name, some)
+
+
 def _run(name: OrderName, config: Path, ids: tuple[str, ...], wanted: Filter, everything: bool, as_json: bool) -> None:
     wanted.check()
     if sum((bool(ids), wanted != Filter(), everything)) != 1:
@@ -73,17 +78,15 @@ def _run(name: OrderName, config: Path, ids: tuple[str, ...], wanted: Filter, ev
     damaged: list[bytes] = []
     link = Link(settings)
     # Said first, so that a command without a server says that, and not what is wrong with the queue.
-    link.order(Order(name, ()))
+    link.ask(frame(Kind.ORDER, Order(name, ())))
     with opened(settings) as reader:
         # What comes in from now on is not meant: our own notices of what is sent back, to begin with.
         last = reader.last_message()
-        found: Iterator[bytes] = iter(given)
+        found = iter(given)
         if not given:
-            rows = wanted.rows(reader, active(settings), damaged)
-            found = takewhile(lambda id_: id_ <= last, (bytes.fromhex(row["id"]) for row in rows))
-        while some := tuple(islice(found, SLICE_MESSAGES)):
-            done = link.order(Order(name, some))
-            n_matched += len(some) - len(done.unknown)
+            found = takewhile(lambda id_: id_ <= last, wanted.ids(reader, active(settings), damaged))
+        for order, done in link.orders(_slices(name, found)):
+            n_matched += len(order.ids) - len(done.unknown)
             n_changed += done.n_changed
             unknown += done.unknown
             damaged += done.damaged

@@ -11,7 +11,7 @@ from mta.message import Outcome
 from mta.report import rfc3339
 from mta.store import NEVER_MS, PartRow, Queued, QueuedPart, Reader, RecipientRow
 
-__all__ = ["STATES", "count", "message_row", "messages", "recipient_rows", "tell_damage"]
+__all__ = ["STATES", "count", "ids", "message_row", "messages", "recipient_rows", "state_of", "tell_damage"]
 
 # What a message with parts in several states is shown as: the first of these that one of them is in.
 STATES = ("active", "waiting", "deferred", "held", "aside")
@@ -30,6 +30,14 @@ def messages(reader: Reader, damaged: list[bytes]) -> Iterator[Queued]:
         after = page[-1][0]
 
 
+def ids(reader: Reader) -> Iterator[bytes]:
+    """Yield the id of every message, oldest first."""
+    after = b""
+    while page := reader.ids(after, PAGE_MESSAGES):
+        yield from page
+        after = page[-1]
+
+
 def tell_damage(damaged: list[bytes]) -> None:
     """Raise StartError if there was anything that could not be read."""
     if damaged:
@@ -37,15 +45,20 @@ def tell_damage(damaged: list[bytes]) -> None:
         raise StartError(f"{what} of the queue cannot be read: see mta queue verify")
 
 
+def state_of(queued: Queued, active: Container[bytes]) -> str:
+    """Return the state of a message; `active` holds the names of the parts that are leased."""
+    states = {_state(part.part, part.name, active) for part in queued.parts}
+    return next((state for state in STATES if state in states), "")
+
+
 def message_row(queued: Queued, active: Container[bytes]) -> dict[str, Any]:
     """Return one message as `queue list` shows it; `active` holds the names of the parts that are leased."""
     message = queued.message
     parts = [part.part for part in queued.parts]
-    states = {_state(part.part, part.name, active) for part in queued.parts}
     lasts = [_last_of(part, row) for part in queued.parts for _, row in part.recipients]
     return {
         "id": queued.id.hex(),
-        "state": next((state for state in STATES if state in states), ""),
+        "state": state_of(queued, active),
         "sender": message.sender,
         "octets": message.octets,
         "received_at": rfc3339(message.received_at),

@@ -26,8 +26,8 @@ class Connection:
         self._frames = FrameReader(MAX_FRAME_OCTETS)
         self._out: list[bytes] = []
 
-    def read(self) -> list[tuple[int, bytes]]:
-        """Return the frames that one read completed.
+    def read(self, most: int = READ_OCTETS) -> list[tuple[int, bytes]]:
+        """Return the frames that one read of up to `most` octets completed.
 
         Raises:
             LinkLost: the peer went away.
@@ -35,7 +35,7 @@ class Connection:
         """
         try:
             # recv() would take READ_OCTETS from the system each time, only to give most of them back.
-            n_octets = self._sock.recv_into(self._buffer)
+            n_octets = self._sock.recv_into(self._buffer, min(most, len(self._buffer)))
             if not n_octets:
                 raise LinkLost("the peer closed the connection")
         except BlockingIOError:

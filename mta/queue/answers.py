@@ -6,6 +6,7 @@ count the answers; a commit that failed for good refuses every message in it.
 Called by the queue process's loop, and by the desk for the settlements that wait.
 """
 
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -113,12 +114,14 @@ class Answers:
             shared.schedule.settled(change.settlement.part, 0, now)
 
     def _after_order(self, change: OrderChange) -> None:
+        began_at = time.monotonic()
         now = self._shared.clock.now_ms()
         for moved in change.moved:
             self._shared.plans.moved(moved, now)
         change.guest.connection.send(
             frame(Kind.ORDERED, Ordered(change.n_changed, tuple(change.unknown), tuple(change.damaged)))
         )
+        change.took_s += time.monotonic() - began_at
 
     def _after_withdraw(self, change: WithdrawChange) -> None:
         now = self._shared.clock.now_ms()

@@ -12,7 +12,7 @@ from mta.store import Writer, number, wake_key
 __all__ = ["MOST_HURRIED", "Asleep"]
 
 POLL_MS = 1_000
-MOST_HURRIED = 100_000
+MOST_HURRIED = 50_000
 """Of more than that an operator's wish to be tried at once is forgotten if their path rests: they wait for its end."""
 
 

@@ -26,9 +26,10 @@ from mta.store import (
     remove_queue,
 )
 
-__all__ = ["Batch", "Done"]
+__all__ = ["MOST_CHANGES", "Batch", "Done"]
 
 MOST_CHANGES = 128
+"""About how many changes a commit takes."""
 MOST_OCTETS = 1_048_576
 # Deleting what the report process has taken goes in slices, so that no commit waits for a long run of deletes.
 TAKEN_EVENTS = 1000
@@ -68,7 +69,16 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Nothing more should be read before the next commit."""
-        return len(self._changes) >= MOST_CHANGES or self._octets >= MOST_OCTETS
+        return self.is_full_of(MOST_CHANGES)
+
+    def is_full_of(self, n_changes: int) -> bool:
+        """There are so many changes, or more octets than one commit should have."""
+        return len(self._changes) >= n_changes or self._octets >= MOST_OCTETS
+
+    @property
+    def n_changes(self) -> int:
+        """How many changes wait."""
+        return len(self._changes)
 
     @property
     def has_changes(self) -> bool:

@@ -6,6 +6,7 @@ Made by the desk and the plans, gathered and applied by `batch`, and read by the
 """
 
 import struct
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -165,7 +166,7 @@ class SettleChange:
 
 
 class OrderChange:
-    """An operator's order; `moved` are the parts it changed, `n_changed` the messages."""
+    """An operator's order; `moved` are the parts it changed, `n_changed` the messages. It `took_s` to carry it out."""
 
     is_awaited = True
     n_octets = 0
@@ -177,10 +178,12 @@ class OrderChange:
         self.unknown: list[bytes] = []
         self.n_changed = 0
         self.damaged: set[bytes] = set()
+        self.took_s = 0.0
         self._at = b""
 
     def apply(self, writer: Writer, now: Circumstances) -> None:
         """Carry it out on each message."""
+        began_at = time.monotonic()
         self.moved, self.unknown, self.n_changed = [], [], 0
         for id_ in self.order.ids:
             if id_ in self.damaged:
@@ -192,6 +195,7 @@ class OrderChange:
             else:
                 self.n_changed += bool(moved)
                 self.moved += moved
+        self.took_s = time.monotonic() - began_at
 
     def fail(self) -> tuple[bytes, str]:
         """Leave out the message that cannot be changed."""

@@ -165,10 +165,9 @@ class QueueProcess:
         try:
             done = shared.batch.commit(now)
         except StoreError:
-            self._desk.answers.refuse(shared.batch.changes)
-            self._desk.flush()
+            self._desk.refuse(shared.batch.changes)
             raise
-        self._desk.answers.committed(done)
+        self._desk.committed(done)
 
     # What the master and the report process say
 

@@ -23,12 +23,12 @@ READ_PARTS = 100
 """How many `due` rows are read at a time."""
 FEW_PARTS = 5
 """So many are read and held of each queue while MOST_KNOWN parts are in RAM."""
-MOST_KNOWN = 50_000
+MOST_KNOWN = 30_000
 SPARE_DUES = 1000
 MOST_SLEEPERS = 200
 NAP_MS = 5000
 """How long a queue without work is kept awake."""
-MOST_RESTING = 16_000
+MOST_RESTING = 12_000
 """Of more than that those that rest the longest go to sleep at once: each takes 0.7 KB."""
 MOST_AWAKE = 10_000
 """While so many do not rest, the others sleep on: RAM is for those that have something to do."""

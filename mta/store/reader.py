@@ -205,6 +205,29 @@ class Reader:
         except DAMAGE:
             return None
 
+    def ids(self, after: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` ids of messages above `after`, oldest first."""
+        with self._env.begin() as txn:
+            return self._keys(txn, "message", after + b"\0", limit)
+
+    def queues(self, after: bytes, limit: int) -> list[tuple[bytes, QueueRow | None]]:
+        """Return up to `limit` (key, queue) with a key above `after`; None for one that cannot be decoded."""
+        with self._env.begin() as txn:
+            return [(key, _maybe_queue(value)) for key, value in islice(self._from(txn, "queue", after + b"\0"), limit)]
+
+    def due(self, queue: bytes, after: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` keys of `due` above `after`, of the queue with this key."""
+        with self._env.begin() as txn:
+            keys = self._keys(txn, "due", max(queue, after + b"\0"), limit)
+            return [key for key in keys if key.startswith(queue)]
+
+    def _keys(self, txn: lmdb.Transaction, table: str, start: bytes, limit: int) -> list[bytes]:
+        cursor = txn.cursor(self._table[table])
+        if not cursor.set_range(start):
+            return []
+        # Its stubs do not know that this gives keys alone.
+        return list(islice(cast("Iterator[bytes]", cursor.iternext(values=False)), limit))
+
     def last_message(self) -> bytes:
         """Return the id of the newest message, b"" when there is none."""
         with self._env.begin() as txn:
@@ -226,6 +249,13 @@ class Reader:
         """Return every tenant's counters."""
         with self._env.begin() as txn:
             return [decode_counter(value) for _, value in txn.cursor(self._table["counter"])]
+
+
+def _maybe_queue(value: bytes) -> QueueRow | None:
+    try:
+        return decode_queue(value)
+    except DAMAGE:
+        return None
 
 
 def _maybe_part(value: bytes) -> PartRow | None:

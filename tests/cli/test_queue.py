@@ -21,6 +21,7 @@ from mta.store import (
     Writer,
     due_key,
     encode,
+    number_key,
     open_queue,
     part_name,
     recipient_key,
@@ -101,6 +102,36 @@ def test_queue_list_limit_is_counted_in_json_and_in_tables(config: Path) -> None
 def test_queue_list_domain_is_found_in_any_spelling(config: Path) -> None:
     assert mta(config, "list", "--domain", "[ipv6:2001:DB8:0::1]").stdout.endswith("3 messages\n")
     assert mta(config, "list", "--domain", "other.test").stdout.endswith("0 messages\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "n_messages"),
+    [
+        (("--sender", "s@a.test"), 3),
+        (("--sender", "<>"), 0),
+        (("--tenant", "default"), 3),
+        (("--tenant", "other"), 0),
+        (("--campaign", "other"), 0),
+        (("--state", "waiting"), 3),
+        (("--state", "held"), 0),
+        (("--domain", "[IPv6:2001:db8::1]", "--sender", "s@a.test", "--state", "waiting"), 3),
+        (("--domain", "[IPv6:2001:db8::1]", "--sender", "other@a.test"), 0),
+    ],
+)
+@pytest.mark.usefixtures("queue")
+def test_queue_list_shows_what_fits_in_everything(config: Path, words: tuple[str, ...], n_messages: int) -> None:
+    assert mta(config, "list", *words).stdout.endswith(f"{n_messages} messages\n")
+
+
+def test_queue_list_domain_says_what_cannot_be_read(config: Path, queue: Path) -> None:
+    change(queue, "part", part_name(IDS[0], 0), b"\xc1")
+    done = mta(config, "list", "--domain", "[IPv6:2001:db8::1]", "--json")
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [id_.hex() for id_ in IDS[1:]]
+    assert "1 row of the queue cannot be read" in done.stderr
+    change(queue, "queue", number_key(1), b"\xc1")
+    done = mta(config, "list", "--domain", "[IPv6:2001:db8::1]", "--json")
+    assert done.stdout == ""
+    assert "1 row of the queue cannot be read" in done.stderr
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -15,6 +15,7 @@ from mta.store import (
     Writer,
     due_key,
     encode,
+    number_key,
     open_queue,
     part_name,
     recipient_key,
@@ -83,6 +84,34 @@ def test_reader_messages_are_whole_and_paged_oldest_first(writer: Writer, tmp_pa
     assert known is not None
     assert known.recipients == ((0, "z@a.test"),)
     assert reader.leased(part_name(bytes(16), 0)) is None
+    reader.close()
+
+
+def test_reader_ids_queues_and_what_is_due_are_paged(writer: Writer, tmp_path: Path) -> None:
+    ids = [bytes([n]) * 16 for n in (1, 2, 3)]
+    writer.begin()
+    for id_ in ids:
+        put(writer, id_, (("x@a.test",),))
+    other = open_queue(writer, QueueName("default", "", 0, "b.test", ""), 100)
+    writer.replace("queue", number_key(other + 1), b"\xc1")
+    writer.commit()
+    writer.close()
+    reader = Reader(str(tmp_path), MAP_OCTETS)
+    assert reader.ids(b"", 2) == ids[:2]
+    assert reader.ids(ids[1], 2) == ids[2:]
+    assert reader.ids(ids[2], 2) == []
+    (first, row), *rest = reader.queues(b"", 10)
+    assert row is not None
+    assert row.name == NAME
+    assert [(key, queue and queue.name.domain) for key, queue in rest] == [
+        (number_key(other), "b.test"),
+        (number_key(other + 1), None),
+    ]
+    assert reader.queues(first, 1) == rest[:1]
+    keys = [due_key(1, 100, part_name(id_, 0)) for id_ in ids]
+    assert reader.due(first, b"", 2) == keys[:2]
+    assert reader.due(first, keys[1], 2) == keys[2:]
+    assert reader.due(number_key(other), b"", 2) == []
     reader.close()
 
 
