@@ -24,7 +24,7 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
-.PHONY: build run test lint bench counts torture tools peers clean
+.PHONY: build run test lint bench counts micro torture tools peers clean
 
 build: .venv/compiled
 
@@ -85,6 +85,10 @@ bench: build peers
 counts: build
 	$(call need,$(HAS_VALGRIND),valgrind)
 	$(BIN)/python -m bench.counts
+
+# Times of scanners, session, codec, store and schedule.
+micro: build
+	$(BIN)/python -m bench.micro
 
 # Reloads and upgrades, then kills under load, counted: no client notices the former, and what got a 250 arrives.
 torture: build
