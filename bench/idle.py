@@ -18,8 +18,8 @@ import msgspec
 
 from bench.beside import Figures, compare, told
 from bench.load import Load, Sink, send
-from bench.load.source_main import allow_files
 from bench.peers import Posthaste
+from bench.program import allow_files
 
 __all__ = ["Idle", "connect", "count_open", "measure"]
 

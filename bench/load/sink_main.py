@@ -14,7 +14,7 @@ from bench.child import answer
 from bench.load._sink import Sink
 from bench.load.latency import encode
 from bench.load.model import Rule, Tally
-from bench.load.source_main import allow_files
+from bench.program import allow_files
 
 BACKLOG = 4096
 
