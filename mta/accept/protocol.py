@@ -41,6 +41,8 @@ from mta.state import ERRORS, MESSAGES, RECIPIENTS
 
 __all__ = ["SmtpProtocol"]
 
+# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+DELAY = Pause.DELAY
 REPLY_421_IDLE = Reply(421, "4.3.2", "Very busy, idle connections are closed")
 REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
 # While an answer is awaited the client may send on; past this much we stop reading and TCP holds it back.
@@ -246,7 +248,7 @@ class SmtpProtocol:
             return
         if self.session.n_errors_ever != self._n_errors and not self._may_err():
             return
-        if pause is Pause.DELAY:
+        if pause is DELAY:
             self._is_held = True
             self._shared.later(self._shared.limits.error_delay_s, self._resume)
             return

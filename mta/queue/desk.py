@@ -53,6 +53,7 @@ from mta.store import StorageFull
 
 __all__ = ["Desk"]
 
+SETTLE = Kind.SETTLE
 BEFORE_HELLO = (Kind.HELLO, Kind.ASK, Kind.ORDER)
 ID_OCTETS = 16
 # After an upgrade the workers of the version before live on, until others have taken their places.
@@ -125,7 +126,7 @@ class Desk:
             for kind, payload in guest.connection.read():
                 if guest.worker is None and kind not in BEFORE_HELLO:
                     raise ValueError(f"frame {kind} came before HELLO")
-                if guest.hello is not None and kind != Kind.SETTLE:
+                if guest.hello is not None and kind != SETTLE:
                     self._check_in(guest, guest.hello)
                 self._on[kind](guest, payload)
         except (LinkLost, KeyError, ValueError, msgspec.MsgspecError) as problem:
