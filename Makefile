@@ -23,7 +23,7 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
-.PHONY: build run test lint bench torture tools peers clean
+.PHONY: build run test lint bench bench-full torture tools peers clean
 
 build: .venv/compiled
 
@@ -77,7 +77,10 @@ lint: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta bench
 
 bench: build peers
-	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.suite run headline
+
+bench-full: build peers
+	$(BIN)/python -m bench.suite run full --resume
 
 # Reloads and upgrades, then kills under load, counted: no client notices the former, and what got a 250 arrives.
 torture: build

@@ -96,6 +96,8 @@ cdef class Run:
     cdef readonly int64_t messages
     cdef readonly int64_t doubled
     cdef readonly int64_t changed
+    cdef int64_t _first_due_ns
+    cdef int64_t _last_ns
 
     def __cinit__(self):
         self._buckets = <int64_t*> calloc(N_BUCKETS, sizeof(int64_t))
@@ -111,10 +113,14 @@ cdef class Run:
         return counts_of(self._buckets)
 
     @property
+    def lasted_s(self):
+        return (self._last_ns - self._first_due_ns) / 1e9
+
+    @property
     def numbers(self):
         return (<char*> self._seen)[:self._octets]
 
-    cdef int add(self, int64_t number, bint is_changed, int64_t lasted_ns) except -1:
+    cdef int add(self, int64_t number, bint is_changed, int64_t due_ns, int64_t arrived_ns) except -1:
         cdef Py_ssize_t at = <Py_ssize_t> (number // 8)
         cdef unsigned char bit = <unsigned char> (1 << (number % 8))
         cdef Py_ssize_t octets
@@ -132,8 +138,11 @@ cdef class Run:
         else:
             self._seen[at] |= bit
             self.messages += 1
+            self._last_ns = arrived_ns
+            if self._first_due_ns == 0 or due_ns < self._first_due_ns:
+                self._first_due_ns = due_ns
         self.changed += is_changed
-        count_latency(self._buckets, lasted_ns)
+        count_latency(self._buckets, arrived_ns - due_ns)
         return 0
 
 
@@ -449,7 +458,7 @@ cdef class Sink:
             name = session.run[:RUN_OCTETS]
             self._last_run = self.runs.setdefault(name.decode("latin-1"), Run())
             self._last_name = name
-        self._last_run.add(session.number, session.crc != session.wanted, session.arrived_ns - session.due_ns)
+        self._last_run.add(session.number, session.crc != session.wanted, session.due_ns, session.arrived_ns)
         return 0
 
     cdef int _check(self, session_t* session, const unsigned char* data, Py_ssize_t octets) except -1:

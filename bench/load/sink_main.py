@@ -59,6 +59,7 @@ class Obedient:
             doubled=run.doubled if run else 0,
             changed=run.changed if run else 0,
             unknown=self._loop.unknown,
+            lasted_s=run.lasted_s if run else 0.0,
             deliveries_us=encode(run.deliveries_us if run else {}),
         )
 
