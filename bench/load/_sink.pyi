@@ -33,7 +33,10 @@ class Sink:
         """`on_control` is called when there is something to read at `control`; False ends the loop."""
 
     def set_rules(self, rules: list[Rule]) -> None:
-        """Replace all rules; whoever waits because of an old one goes on."""
+        """Replace all rules; whoever waits because of an old one goes on.
+
+        A transaction that began while there was no rule has no addresses that could match.
+        """
 
     def run(self) -> None:
         """Serve."""

@@ -1,40 +1,28 @@
 """The sink's loop: an SMTP server in one thread that checks what it takes; the contract is _sink.pyi.
 
-Rule 1: only CRLF ends a line of a message and only CRLF "." CRLF ends it, told by looking at each line's end and at the
-octet behind it: this judges what the server under test sends, so it shares no code with it. RFC 5321 s4.5.2.
-Rule 2: what was answered 250 counts, what was not is forgotten.
-A message's id stands in its X-Load field, above which servers may put fields of their own; what follows that field has
-the checksum that it names.
+Messages are read in `_message.pyx`, and counted by run in `_run.pyx`.
+Rule: what was answered 250 counts, what was not is forgotten.
 """
 
 import heapq
 import itertools
-from zlib import crc32
 
-from cpython.buffer cimport PyBUF_READ
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t
-from libc.stdio cimport sscanf
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset, strncasecmp
 from posix.unistd cimport close
 
+from bench.load._message cimport RUN_OCTETS, begin_message, message_t, take_content
+from bench.load._run cimport Run
 from bench.load._wire cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, MSG_NOSIGNAL, N_BUCKETS, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK,
-    accept4, count_latency, counts_of, epoll_create1, epoll_ctl, epoll_event, epoll_wait, now_ns, recv, send,
-    send_at_once, shutdown)
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLIN, MSG_NOSIGNAL, SHUT_WR, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4,
+    epoll_create1, epoll_ctl, epoll_event, epoll_wait, now_ns, recv, send, send_at_once, shutdown)
 
 cdef enum:
     COMMAND = 0
     DATA = 1
     LEAVING = 2         # was told 421, and has to hang up
-    # Where in a line of a message.
-    IN_LINE = 0
-    LINE_START = 1
-    DOT = 2
-    DOT_CR = 3
-
     CONNECT_STAGE = 0
     EHLO_STAGE = 1
     MAIL_STAGE = 2
@@ -44,11 +32,8 @@ cdef enum:
 
     LINE_OCTETS = 1024
     OUT_OCTETS = 4096
-    RUN_OCTETS = 8
     READ_OCTETS = 262144
     N_EVENTS = 512
-    # A number past this is not one of ours.
-    MOST_NUMBER = 1 << 30
 
 STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "message")
 USUAL = (
@@ -64,86 +49,19 @@ USUAL = (
 cdef struct session_t:
     int fd
     int state
-    int at                  # where in a line of a message
-    bint after_cr           # the last octet of the read before was a CR
     bint is_waiting         # for the delay of a rule
     bint is_reading         # the kernel is asked for input
     bint has_sender
-    bint is_searching       # for the X-Load field
-    bint has_id
     int n_recipients
     int64_t serial
     int64_t arrived_ns
-    char run[RUN_OCTETS]
-    int64_t number
-    int64_t due_ns
-    uint32_t wanted
-    uint32_t crc
+    message_t message
     char line[LINE_OCTETS]
     Py_ssize_t n_line
     char out[OUT_OCTETS]
     Py_ssize_t n_out
     unsigned char* rest     # what came in behind that which waits
     Py_ssize_t n_rest
-
-
-cdef class Run:
-    """What has come of one run."""
-
-    cdef unsigned char* _seen
-    cdef Py_ssize_t _octets
-    cdef int64_t* _buckets
-    cdef readonly int64_t messages
-    cdef readonly int64_t doubled
-    cdef readonly int64_t changed
-    cdef int64_t _first_due_ns
-    cdef int64_t _last_ns
-
-    def __cinit__(self):
-        self._buckets = <int64_t*> calloc(N_BUCKETS, sizeof(int64_t))
-        if self._buckets == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        free(self._seen)
-        free(self._buckets)
-
-    @property
-    def deliveries_us(self):
-        return counts_of(self._buckets)
-
-    @property
-    def lasted_s(self):
-        return (self._last_ns - self._first_due_ns) / 1e9
-
-    @property
-    def numbers(self):
-        return (<char*> self._seen)[:self._octets]
-
-    cdef int add(self, int64_t number, bint is_changed, int64_t due_ns, int64_t arrived_ns) except -1:
-        cdef Py_ssize_t at = <Py_ssize_t> (number // 8)
-        cdef unsigned char bit = <unsigned char> (1 << (number % 8))
-        cdef Py_ssize_t octets
-        cdef void* larger
-        if at >= self._octets:
-            octets = max(65536, 2 * at)
-            larger = realloc(self._seen, octets)
-            if larger == NULL:
-                raise MemoryError
-            self._seen = <unsigned char*> larger
-            memset(self._seen + self._octets, 0, octets - self._octets)
-            self._octets = octets
-        if self._seen[at] & bit:
-            self.doubled += 1
-        else:
-            self._seen[at] |= bit
-            self.messages += 1
-            self._last_ns = arrived_ns
-            if self._first_due_ns == 0 or due_ns < self._first_due_ns:
-                self._first_due_ns = due_ns
-        self.changed += is_changed
-        count_latency(self._buckets, arrived_ns - due_ns)
-        return 0
 
 
 cdef class Sink:
@@ -265,7 +183,12 @@ cdef class Sink:
         free(session)
 
     cdef int _read(self, session_t* session) except -1:
-        cdef ssize_t n_read = recv(session.fd, self._room, READ_OCTETS, 0)
+        cdef ssize_t n_read
+        if session.is_waiting:
+            # Nothing was asked for, so what there is to tell is that the other side is gone.
+            self._close(session)
+            return 0
+        n_read = recv(session.fd, self._room, READ_OCTETS, 0)
         if n_read <= 0:
             if n_read == 0 or (errno != EAGAIN and errno != EINTR):
                 self._close(session)
@@ -276,9 +199,14 @@ cdef class Sink:
         """Take what came in, and answer it; what lies behind something that waits is kept."""
         cdef int fd = session.fd
         cdef Py_ssize_t at = 0
+        cdef bint is_over = False
         while at < octets and not session.is_waiting and session.state != LEAVING:
             if session.state == DATA:
-                at += self._take_data(session, data + at, octets - at)
+                at += take_content(&session.message, data + at, octets - at, &is_over)
+                if is_over:
+                    session.state = COMMAND
+                    session.arrived_ns = now_ns()
+                    self._answer(session, MESSAGE_STAGE)
             else:
                 at += self._take_command(session, data + at, octets - at)
             if self._sessions[fd] != session:
@@ -329,20 +257,20 @@ cdef class Sink:
         return n_taken
 
     cdef int _command(self, session_t* session, const char* line, Py_ssize_t octets) except -1:
-        cdef bytes address
         if octets >= 4 and (strncasecmp(line, b"EHLO", 4) == 0 or strncasecmp(line, b"HELO", 4) == 0):
             self._forget(session)
             self._answer(session, EHLO_STAGE)
         elif octets > 11 and strncasecmp(line, b"MAIL FROM:<", 11) == 0:
             self._forget(session)
-            self._addresses[session.fd] = [(line + 11)[:octets - 11].partition(b">")[0].decode("latin-1").lower()]
+            if self._ruled_stages:
+                self._addresses[session.fd] = [path_of(line + 11, octets - 11)]
             self._answer(session, MAIL_STAGE)
         elif octets > 9 and strncasecmp(line, b"RCPT TO:<", 9) == 0:
             if not session.has_sender:
                 self._say(session, b"503 5.5.1 MAIL first\r\n", 22)
                 return 0
-            address = (line + 9)[:octets - 9].partition(b">")[0]
-            self._addresses[session.fd].append(address.decode("latin-1").lower())
+            if session.fd in self._addresses:
+                self._addresses[session.fd].append(path_of(line + 9, octets - 9))
             self._answer(session, RCPT_STAGE)
         elif octets == 4 and strncasecmp(line, b"DATA", 4) == 0:
             if not session.n_recipients:
@@ -412,7 +340,7 @@ cdef class Sink:
         if reply[:3] == b"421":
             session.state = LEAVING
         elif reply and reply[:1] not in b"23":
-            if stage == RCPT_STAGE:
+            if stage == RCPT_STAGE and session.fd in self._addresses:
                 self._addresses[session.fd].pop()
             elif stage == MESSAGE_STAGE:
                 self._forget(session)
@@ -421,8 +349,8 @@ cdef class Sink:
         elif stage == RCPT_STAGE:
             session.n_recipients += 1
         elif stage == DATA_STAGE:
-            session.state, session.at, session.after_cr = DATA, LINE_START, False
-            session.is_searching, session.has_id, session.crc, session.n_line = True, False, 0, 0
+            session.state = DATA
+            begin_message(&session.message)
         elif stage == MESSAGE_STAGE:
             self._count(session)
             self._forget(session)
@@ -450,93 +378,19 @@ cdef class Sink:
 
     cdef int _count(self, session_t* session) except -1:
         """Count a message that is answered 250."""
+        cdef message_t* message = &session.message
         cdef bytes name
-        if not session.has_id:
+        if not message.has_id:
             self.unknown += 1
             return 0
-        if self._last_run is None or memcmp(session.run, <const char*> self._last_name, RUN_OCTETS) != 0:
-            name = session.run[:RUN_OCTETS]
+        if self._last_run is None or memcmp(message.run, <const char*> self._last_name, RUN_OCTETS) != 0:
+            name = message.run[:RUN_OCTETS]
             self._last_run = self.runs.setdefault(name.decode("latin-1"), Run())
             self._last_name = name
-        self._last_run.add(session.number, session.crc != session.wanted, session.due_ns, session.arrived_ns)
+        self._last_run.add(message.number, message.found != message.wanted, message.due_ns, session.arrived_ns)
         return 0
 
-    cdef int _check(self, session_t* session, const unsigned char* data, Py_ssize_t octets) except -1:
-        if octets > 0 and not session.is_searching and session.has_id:
-            session.crc = crc32(PyMemoryView_FromMemory(<char*> data, octets, PyBUF_READ), session.crc)
-        return 0
 
-    cdef void _search(self, session_t* session, const unsigned char* line, Py_ssize_t octets, bint is_whole) noexcept:
-        """Look for the X-Load field in a line of the header, or the part of it that is there."""
-        cdef Py_ssize_t n_kept = min(octets, LINE_OCTETS - 1 - session.n_line)
-        cdef long long number = -1
-        cdef unsigned long long due = 0
-        cdef int n_found
-        memcpy(session.line + session.n_line, line, n_kept)
-        session.n_line += n_kept
-        if not is_whole:
-            return
-        session.line[session.n_line] = 0
-        if session.n_line == 2:
-            session.is_searching = False
-        elif memcmp(session.line, b"X-Load: ", 8) == 0:
-            session.is_searching = False
-            n_found = sscanf(
-                session.line + 8, b"%8c %lld %x %llx", session.run, &number, &session.wanted, &due)
-            session.number, session.due_ns = number, <int64_t> due
-            session.has_id = n_found == 4 and 0 <= number < MOST_NUMBER
-        session.n_line = 0
-
-    cdef Py_ssize_t _take_data(self, session_t* session, const unsigned char* data, Py_ssize_t octets) except -1:
-        """Take octets of a message, up to its end; return how many."""
-        cdef Py_ssize_t at = 0
-        # From here on, what is not yet in the checksum; and what is not yet searched.
-        cdef Py_ssize_t since = 0
-        cdef Py_ssize_t line_at = 0
-        cdef const unsigned char* end
-        while at < octets:
-            if session.at == LINE_START:
-                line_at = at
-                if data[at] == b".":
-                    self._check(session, data + since, at - since)
-                    session.at = DOT
-                    at += 1
-                    line_at = since = at
-                else:
-                    session.at = IN_LINE
-            elif session.at == DOT:
-                if data[at] == b"\r":
-                    # Part of the end, or of the line: that is told by the next octet.
-                    session.at = DOT_CR
-                    at += 1
-                    line_at = since = at
-                else:
-                    session.at = IN_LINE
-            elif session.at == DOT_CR:
-                if data[at] == b"\n":
-                    session.state = COMMAND
-                    session.n_line = 0
-                    session.arrived_ns = now_ns()
-                    self._answer(session, MESSAGE_STAGE)
-                    return at + 1
-                self._check(session, <const unsigned char*> b"\r", 1)
-                if session.is_searching:
-                    self._search(session, <const unsigned char*> b"\r", 1, False)
-                session.at = IN_LINE
-            else:
-                end = <const unsigned char*> memchr(data + at, b"\n", octets - at)
-                if end == NULL:
-                    at = octets
-                    continue
-                at = end - data + 1
-                if not (data[at - 2] == b"\r" if at > 1 else session.after_cr):
-                    continue
-                session.at = LINE_START
-                if session.is_searching:
-                    self._search(session, data + line_at, at - line_at, True)
-                    since = line_at = at
-        if session.is_searching:
-            self._search(session, data + line_at, octets - line_at, False)
-        self._check(session, data + since, octets - since)
-        session.after_cr = data[octets - 1] == b"\r"
-        return octets
+cdef str path_of(const char* rest, Py_ssize_t octets):
+    """Return the address of MAIL or RCPT, in lower case."""
+    return rest[:octets].partition(b">")[0].decode("latin-1").lower()

@@ -15,7 +15,7 @@ __all__ = ["NAMES", "PLACE", "ensure_built", "made_of"]
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 PLACE = ROOT / "build" / "bench"
-NAMES = ("_sink", "_source")
+NAMES = ("_message", "_pool", "_run", "_sink", "_source")
 
 
 def made_of(name: str) -> Path:

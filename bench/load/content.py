@@ -44,8 +44,9 @@ def _made(load: Load, run: str) -> Iterator[bytes]:
         if room < 2:
             raise ValueError(f"a message has at least {load.octets - room + 2} octets")
         text = "".join(f"{line}\r\n" for line in chance.choices(lines, k=room // (LINE_OCTETS + 2) + 1)).encode()
-        # Cut behind a CR, or in front of it, the last line would end otherwise than it says.
-        yield header + text[: room - 2].replace(b"\r\n", b"\n").rstrip(b"\r").replace(b"\n", b"\r\n") + b"\r\n"
+        text = text[: room - 2]
+        # Cut in the middle of a line end, it would have a bare CR.
+        yield header + (text[:-1] + b"x" if text.endswith(b"\r") else text) + b"\r\n"
 
 
 def _found(folder: str) -> Iterator[bytes]:
