@@ -8,6 +8,7 @@ python -m bench.suite compare OLD NEW                              exit 1 when a
 
 import argparse
 import datetime
+import signal
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _run(plan: Plan, out: Path | None, *, resumes: bool) -> int:
+    # Whoever ends this ends the servers, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = out or _newest(plan, resumes=resumes)
     print(f"results go to {path}", file=sys.stderr)
     results = run(plan, path, resumes=resumes)

@@ -89,8 +89,8 @@ KEPT = Shape()
 HEADLINE = Plan(
     name="headline",
     runs=5,
-    seconds=2.5,
-    open_seconds=4.0,
+    seconds=2.0,
+    open_seconds=3.0,
     limit_s=540.0,
     groups=(
         Group(KEPT, BOTH),

@@ -62,6 +62,8 @@ def _number(figure: float) -> str:
 
 
 def _cell(summary: Summary) -> str:
+    if summary.least == summary.most:
+        return _number(summary.median)
     return f"{_number(summary.median)} ({_number(summary.least)} to {_number(summary.most)})"
 
 

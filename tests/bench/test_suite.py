@@ -1,9 +1,11 @@
 """The suite, really run: a small plan that is cut off and resumed, what is made of its file, and what is compared."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -51,10 +53,14 @@ def n_runs(path: Path) -> int:
 
 def test_plan_cut_off_resumes_and_its_file_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "small.json"
-    with subprocess.Popen([sys.executable, "-c", RUN, str(path)], cwd=ROOT, stderr=subprocess.DEVNULL) as first:
-        wait_until(lambda: n_runs(path) > 0, "the first run", 60)
-        first.send_signal(signal.SIGINT)
-        assert first.wait(60) != 0
+    with tempfile.TemporaryDirectory() as directory:
+        command, environ = [sys.executable, "-c", RUN, str(path)], {**os.environ, "TMPDIR": directory}
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL) as first:
+            wait_until(lambda: n_runs(path) > 0, "the first run", 60)
+            first.send_signal(signal.SIGINT)
+            assert first.wait(60) != 0
+        # The servers are gone with it, and what they had.
+        assert not os.listdir(directory)
     cut = read(path)
     assert 0 < sum(len(each.runs) for each in cut.measurements) < 6
     assert left(PLAN, cut)
