@@ -32,6 +32,10 @@ class Sink:
     def __init__(self, listener: int, control: int, on_control: Callable[[], bool]) -> None:
         """`on_control` is called when there is something to read at `control`; False ends the loop."""
 
+    @property
+    def n_ruled(self) -> int:
+        """How often these rules were used."""
+
     def set_rules(self, rules: list[Rule]) -> None:
         """Replace all rules; whoever waits because of an old one goes on.
 

@@ -105,6 +105,10 @@ cdef class Sink:
         # Whose end it is: the process ends with it.
         free(self._room)
 
+    @property
+    def n_ruled(self):
+        return sum(self._used)
+
     def set_rules(self, list rules):
         cdef object rule
         self._rules = rules

@@ -67,6 +67,10 @@ class Sink(Program):
         """Return how many messages it has answered with 250 since it was started, whatever they were."""
         return self._running.ask("count", int)
 
+    def n_ruled(self) -> int:
+        """Return how often the rules that it has now were used."""
+        return self._running.ask("ruled", int)
+
     def tally(self, run: str) -> Tally:
         """Return what has come of a run so far."""
         return self._running.ask("tally", Tally, run)

@@ -42,6 +42,8 @@ class Obedient:
             case "rules":
                 self._loop.set_rules(msgspec.convert(argument, list[Rule]))
                 return True
+            case "ruled":
+                return self._loop.n_ruled
             case "count":
                 return self._loop.unknown + sum(run.messages + run.doubled for run in self._loop.runs.values())
             case "tally":

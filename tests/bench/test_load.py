@@ -223,6 +223,7 @@ def test_rule_every_and_times_count_those_that_fit(sink: Sink) -> None:
     sink.set_rules([Rule(stage="rcpt", match=DOMAIN_1, reply="450 4.2.0 Later", every=3, times=2)])
     sent = send(address(sink), Load(messages=40, connections=1, domains=2))
     assert sent.refused == {"450": 2}
+    assert sink.n_ruled() == 2
     # The third and the sixth of 1, 3, 5, 7...
     missing = {number for number in range(40) if not sent.numbers[number // 8] >> number % 8 & 1}
     assert missing == {5, 11}
