@@ -1,7 +1,7 @@
 """The suite from the command line.
 
 python -m bench.suite run headline|full [--out FILE] [--resume]    measure; FILE.md and pictures are made beside FILE
-python -m bench.suite table FILE [--with ROWS]                     print the Markdown page of a result file
+python -m bench.suite table FILE [--with OTHER]...                 print its page, with what bench.deep, idle found
 python -m bench.suite plot FILE                                    draw its pictures again
 python -m bench.suite compare OLD NEW                              exit 1 when a figure got worse by more than the noise
 """
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.suite.asked import read_rows
+from bench.suite.asked import read_beside
 from bench.suite.compare import compare, told
 from bench.suite.plan import PLANS, Plan
 from bench.suite.plots import plot
@@ -35,7 +35,14 @@ def main(words: list[str] | None = None) -> int:
     running.add_argument("--resume", action="store_true", help="go on with FILE, or with the newest one of this plan")
     showing = commands.add_parser("table", help="print the page of a result file")
     showing.add_argument("file", type=Path)
-    showing.add_argument("--with", type=Path, dest="rows", help="more rows of what is asked, a JSON array")
+    showing.add_argument(
+        "--with",
+        type=Path,
+        dest="others",
+        action="append",
+        default=[],
+        help="a file of bench.deep or bench.idle --json",
+    )
     drawing = commands.add_parser("plot", help="draw the pictures of a result file")
     drawing.add_argument("file", type=Path)
     comparing = commands.add_parser("compare", help="what got worse from one result file to another")
@@ -47,7 +54,8 @@ def main(words: list[str] | None = None) -> int:
             case "run":
                 return _run(PLANS[options.plan], options.out, resumes=options.resume)
             case "table":
-                print(markdown(read(options.file), read_rows(options.rows) if options.rows else ()), end="")
+                more = [row for path in options.others for row in read_beside(path)]
+                print(markdown(read(options.file), more), end="")
             case "plot":
                 for path in plot(read(options.file), options.file.with_suffix("")):
                     print(path)

@@ -1,6 +1,7 @@
 """What is asked of Posthaste, as ratios in one run, and whether a result file has it.
 
 A ratio is that of two medians; the least and the most beside it are of pairs, one run of each server after the other.
+What the suite does not measure itself, deep queues and idle connections, comes out of the files of their benchmarks.
 """
 
 from collections.abc import Callable
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from bench.deep import Deep
+from bench.idle import Idle
 from bench.suite.plan import KB, Shape
-from bench.suite.results import CPU, RATE, Figure, Measurement, Results, Run, Summary
+from bench.suite.results import CPU, RATE, Figure, Measurement, Results, Run
+from bench.summary import Summary
 
-__all__ = ["Row", "asked", "read_rows"]
+__all__ = ["Row", "asked", "read_beside"]
 
 HALF = Shape(share=0.5)
 UNPIPELINED = Shape(pipelining=False)
@@ -36,6 +40,8 @@ SCANS = (
     ("pieces", "DATA reader, in 1,448-octet pieces, of memmem's rate", 0.4),
 )
 WORKERS_COST = 1.1
+DEEP, DEEP_RATE, DEEP_RSS_MB = 1_000_000, 0.8, 100.0
+IDLE_KB, IDLE_RATE = 12.0, 0.9
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,12 +54,39 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """None where nothing is asked."""
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read rows that something else has measured, a JSON array of them. Raises OSError and ValueError."""
+def read_beside(path: Path) -> list[Row]:
+    """Return the lines of a file that `bench.deep --json` or `bench.idle --json` has made.
+
+    Raises OSError, and ValueError when it is neither's.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Row])
+        found = msgspec.json.decode(path.read_bytes(), type=list[Deep] | Idle)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"{path} has no rows: {error}") from error
+        raise ValueError(f"{path} is neither of bench.deep nor of bench.idle: {error}") from error
+    if isinstance(found, list):
+        return [row for depth in found for row in _deep(depth)]
+    kb = Summary.of([found.octets_each / KB])
+    rate = _shares(found.relayed["beside"].rate, found.relayed["without"].rate)
+    idle = f"{found.connections:,} idle connections"
+    return [
+        _row(f"{idle}: KB of RssAnon each, beyond the server at rest", kb, most=IDLE_KB),
+        _row(f"{idle}: rate beside them, of that without", rate, least=IDLE_RATE, digits=2),
+    ]
+
+
+def _deep(deep: Deep) -> list[Row]:
+    rate = _shares(deep.relayed["deep"].rate, deep.relayed["empty"].rate)
+    rss = Summary.of([max(mb for name, mb in deep.rss_anon_mb.items() if name != "empty")])
+    depth, is_asked = f"{deep.messages:,} deferred", deep.messages >= DEEP
+    return [
+        _row(f"{depth}: rate, of that with an empty queue", rate, least=is_asked * DEEP_RATE, digits=2),
+        _row(f"{depth}: MB of RssAnon of the queue process", rss, most=is_asked * DEEP_RSS_MB),
+    ]
+
+
+def _shares(one: Summary, other: Summary) -> Summary:
+    """Return a ratio of medians, and the furthest that the runs allow."""
+    return Summary(one.median / other.median, one.min / other.max, one.max / other.min)
 
 
 def asked(results: Results) -> list[Row]:
@@ -68,9 +101,8 @@ def asked(results: Results) -> list[Row]:
             rows.append(_row(what, ratio, least=times))
     if half := results.done("posthaste", HALF):
         ratio = Summary.of(run.reply.p99 / run.commit_p99_us for run in half.runs)
-        rows.append(
-            _row("p99 from end of data to 250 at 50 %, times p99 of an LMDB commit", ratio, most=COMMITS_A_REPLY)
-        )
+        what = "p99 from end of data to 250 at 50 %, times p99 of an LMDB commit"
+        rows.append(_row(what, ratio, most=COMMITS_A_REPLY, digits=2))
     for name, what, least in SCANS:
         if name in results.scans:
             rows.append(_row(what, Summary.of([results.scans[name]]), least=least, digits=2))
@@ -98,6 +130,6 @@ def _row(what: str, ratio: Summary, *, least: float = 0.0, most: float = 0.0, di
     if limit:
         is_met = ratio.median >= least if least else ratio.median <= most
     figure = f"{ratio.median:.{digits}f}"
-    if ratio.least != ratio.most:
-        figure += f" ({ratio.least:.{digits}f} to {ratio.most:.{digits}f})"
+    if ratio.min != ratio.max:
+        figure += f" ({ratio.min:.{digits}f} to {ratio.max:.{digits}f})"
     return Row(what=what, figure=figure, asked=limit, is_met=is_met)

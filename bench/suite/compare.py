@@ -6,7 +6,8 @@ within a fiftieth is nobody's concern even if few runs agree by chance. The medi
 
 from typing import NamedTuple
 
-from bench.suite.results import Figure, Measurement, Results, Summary
+from bench.suite.results import Figure, Measurement, Results
+from bench.summary import Summary
 
 __all__ = ["Change", "compare", "told"]
 
@@ -24,7 +25,7 @@ class Change(NamedTuple):
     @property
     def noise(self) -> float:
         """What the medians may differ by for no reason, in the figure's unit."""
-        return max(*(each.most - each.least for each in (self.old, self.new)), LEAST_NOISE * self.old.median)
+        return max(*(each.max - each.min for each in (self.old, self.new)), LEAST_NOISE * self.old.median)
 
     @property
     def gain(self) -> float:

@@ -80,7 +80,7 @@ def _line(panel: Axes, measurements: list[Measurement], label: str, colour: str,
         return
     some = sorted(measurements, key=lambda each: each.shape.connections)
     rates = [each.sum_up(RATE) for each in some]
-    spread = [[rate.median - rate.least for rate in rates], [rate.most - rate.median for rate in rates]]
+    spread = [[rate.median - rate.min for rate in rates], [rate.max - rate.median for rate in rates]]
     at = [each.shape.connections for each in some]
     medians = [rate.median for rate in rates]
     panel.errorbar(at, medians, yerr=spread, label=label, color=colour, linestyle=style, marker="o", capsize=3)

@@ -6,10 +6,9 @@ so that two files can be held against each other run by run.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +16,7 @@ from bench.load import Percentiles
 from bench.peers import Flushes
 from bench.suite.machine import Flush, Machine
 from bench.suite.plan import Shape
+from bench.summary import Summary
 
 __all__ = [
     "CPU",
@@ -29,7 +29,6 @@ __all__ = [
     "Measurement",
     "Results",
     "Run",
-    "Summary",
     "read",
     "write",
 ]
@@ -63,20 +62,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """From MAIL to the 250; in an open loop from the time that the schedule had for it."""
     commit_p99_us: float = 0.0
     """Of an open loop: this machine's own LMDB commit, timed just before."""
-
-
-class Summary(NamedTuple):
-    """One figure of several runs."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, figures: Iterable[float]) -> Self:
-        """Sum up at least one."""
-        some = list(figures)
-        return cls(median(some), min(some), max(some))
 
 
 class Figure(NamedTuple):

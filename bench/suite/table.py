@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.suite.asked import Row, asked
-from bench.suite.results import CPU, RATE, REPLY, SPENT, WHOLE, Measurement, Results, Summary
+from bench.suite.results import CPU, RATE, REPLY, SPENT, WHOLE, Measurement, Results
+from bench.summary import Summary
 
 __all__ = ["markdown"]
 
@@ -62,9 +63,9 @@ def _number(figure: float) -> str:
 
 
 def _cell(summary: Summary) -> str:
-    if summary.least == summary.most:
+    if summary.min == summary.max:
         return _number(summary.median)
-    return f"{_number(summary.median)} ({_number(summary.least)} to {_number(summary.most)})"
+    return f"{_number(summary.median)} ({_number(summary.min)} to {_number(summary.max)})"
 
 
 def _closed(measurements: Iterable[Measurement]) -> str:
