@@ -1,7 +1,8 @@
 """What the suite measures: loads, and which servers get each of them in turn.
 
-PIPELINING is on unless a row says otherwise: servers that send mail pipeline wherever it is offered, and all peers here
-offer it. The same load without it stands beside it, because that is what `smtp-source` and many programs send.
+PIPELINING is on unless a row says otherwise: servers that send mail pipeline wherever it is offered. (To those that do
+not offer it, OpenSMTPD and aiosmtpd, commands go one by one anyway.) The same load without it stands beside it, because
+that is what `smtp-source` and many programs send.
 
 Rule: a measurement is a server and a `Shape`. Both name it in result files, so neither means anything else in another
 plan; how long a run is and how many there are belongs to the plan.
