@@ -5,6 +5,7 @@ Started by `bench.load.Sink` alone; goes when its parent does.
 
 import argparse
 import os
+import signal
 import socket
 import time
 
@@ -77,6 +78,8 @@ def main() -> None:
     if options.cores:
         os.sched_setaffinity(0, map(int, options.cores.split(",")))
     allow_files()
+    # Ctrl-C is for the parent, with whom this ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Obedient(options.control).run()
 
 
