@@ -12,10 +12,10 @@ import time
 import msgspec
 
 from bench.child import answer
+from bench.files import allow_files
 from bench.load._sink import Sink
 from bench.load.latency import encode
 from bench.load.model import Rule, Tally
-from bench.load.source_main import allow_files
 
 BACKLOG = 4096
 
