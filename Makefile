@@ -24,7 +24,7 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
-.PHONY: build run test lint bench counts micro torture tools peers clean
+.PHONY: build run test lint bench bench-full counts micro torture tools peers clean
 
 build: .venv/compiled
 
@@ -79,7 +79,10 @@ lint: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta bench
 
 bench: build peers
-	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.suite run headline
+
+bench-full: build peers
+	$(BIN)/python -m bench.suite run full --resume
 
 # Instructions a message, against those that are kept for this build.
 counts: build

@@ -17,9 +17,9 @@ from pathlib import Path
 import msgspec
 
 from bench.beside import Figures, compare, told
+from bench.files import allow_files
 from bench.load import Load, Sink, send
 from bench.peers import Posthaste
-from bench.program import allow_files
 
 __all__ = ["Idle", "connect", "count_open", "measure"]
 

@@ -3,11 +3,10 @@
 Rule: whoever begins to start one also ends it, even if it did not come so far as to serve.
 """
 
-import resource
 from abc import ABC, abstractmethod
 from typing import Self
 
-__all__ = ["Program", "allow_files"]
+__all__ = ["Program"]
 
 
 class Program(ABC):
@@ -31,9 +30,3 @@ class Program(ABC):
     @abstractmethod
     def close(self) -> None:
         """End it, if it runs, and leave nothing behind."""
-
-
-def allow_files() -> None:
-    """Let this process open as many files as it may."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -8,11 +8,11 @@ import sys
 
 import msgspec
 
+from bench.files import allow_files
 from bench.load._source import Source
 from bench.load.content import variants
 from bench.load.latency import encode
 from bench.load.model import Load, Sent
-from bench.program import allow_files
 
 Order = tuple[tuple[str, int], Load, list[int] | None]
 
