@@ -14,11 +14,19 @@ from mta._fast import (
     FrameReader,
     ReplyReader,
     become,
+    body_key,
     count_received,
+    due_key,
     find_line,
     has_8bit_header,
     normalize,
+    number,
+    number_key,
+    numbered,
     split_command,
+    timer_key,
+    turn,
+    wake_key,
 )
 
 __all__ = ["SCANNERS"]
@@ -34,6 +42,9 @@ HEAD = b"Received: from a.test by b.test; Mon, 1 Jan 2024 00:00:00 +0000\r\nSubj
 
 _replies, _frames, _stuffer = ReplyReader(), FrameReader(1 << 20), DotStuffer()
 
+NUMBER = 1_764_000_000_000
+KEY = bytes(range(18))
+
 SCANNERS: dict[str, Callable[[], object]] = {
     "split_command": lambda: split_command(LINE, 0, len(LINE)),
     "find_line": lambda: find_line(LINE, 0),
@@ -43,6 +54,14 @@ SCANNERS: dict[str, Callable[[], object]] = {
     "normalize-mends": lambda: normalize(MENDED),
     **{f"DotReader-{path}": partial(read, [WIRE], path) for path in VECTOR_PATHS},
     "DotReader-segments": lambda: read(SEGMENTS),
+    "number": lambda: number(KEY),
+    "number_key": lambda: number_key(NUMBER),
+    "numbered": lambda: numbered(KEY, 7),
+    "body_key": lambda: body_key(NUMBER, 7),
+    "wake_key": lambda: wake_key(NUMBER, 7),
+    "due_key": lambda: due_key(7, NUMBER, KEY),
+    "timer_key": lambda: timer_key(NUMBER, KEY, 1),
+    "turn": lambda: turn(7),
     "DotStuffer": lambda: _stuffer.feed(BODY),
     "FrameReader": lambda: _frames.feed(FRAME),
     "ReplyReader": lambda: _replies.feed(REPLY),
