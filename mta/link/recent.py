@@ -13,7 +13,7 @@ from mta.link.frames import PutHead
 __all__ = ["Recent"]
 
 # Of one worker. Most messages are leased within milliseconds of their commit, half of them to another worker.
-KEPT_OCTETS = 4_194_304
+KEPT_OCTETS = 8_388_608
 # What the rest of a message takes, about.
 HEAD_OCTETS = 1024
 
