@@ -1,4 +1,4 @@
-"""Compiled scanners: bytes in, integers or bytes out; and `become`, which Python has not. No policy, no other room."""
+"""Compiled scanners of bytes and packers of keys; and `become`, which Python has not. No policy, no other room."""
 
 from mta._fast.command import BAD_LINE, UNKNOWN, VERBS, split_command
 from mta._fast.data import VECTOR_PATHS, DotReader, DotStuffer, normalize

@@ -1,6 +1,7 @@
 """Pack the keys of the queue's tables. `mta.store.keys` says what they mean.
 
-Numbers are big endian. OverflowError for one that is negative, or larger than its place.
+Numbers are big endian. OverflowError for one that is negative, or larger than its place. What is no int is not looked
+for: it is the caller who knows.
 """
 
 def number(key: bytes, /) -> int:

@@ -10,7 +10,7 @@ from mta.smtp import Session, State
 __all__ = ["Progress"]
 
 LEAST_OCTETS_S = 500
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 DATA = State.DATA
 
 

@@ -41,7 +41,7 @@ from mta.state import ERRORS, MESSAGES, RECIPIENTS
 
 __all__ = ["SmtpProtocol"]
 
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 DELAY = Pause.DELAY
 REPLY_421_IDLE = Reply(421, "4.3.2", "Very busy, idle connections are closed")
 REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
@@ -328,6 +328,8 @@ class SmtpProtocol:
                 # Turned away because we leave: that is not refused.
                 is_ours = event.reason == "refused" and self._shared.parting is not None
                 self._ending = "shutdown" if is_ours else event.reason
+            else:
+                raise TypeError(f"the session tells {event!r}")
 
     def _mail(self, event: Mail) -> None:
         parting = self._shared.parting

@@ -50,7 +50,7 @@ from mta.report import encode as encode_event
 
 __all__ = ["QueueLink"]
 
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 SETTLE, CLOSED, GREETED, NOTE = Kind.SETTLE, Kind.CLOSED, Kind.GREETED, Kind.NOTE
 RETRY_S = 0.05
 # Parts this worker takes at once. What is leased is not in RAM: this bounds how much comes back when it dies.
@@ -147,7 +147,7 @@ class QueueLink:
             self._loop.call_soon(waiter.refused, REPLY_452_RECIPIENTS)
             return
         if not n_parts:
-            self.recent.add(head, content)
+            self.recent.add(head, len(encoded), content, self._loop.time())
         said = self._puts.add(head.id, Pending(encoded, content, waiter, self._loop.time(), n_parts, octets))
         if self._is_up:
             self._ends["in"].out.append(said)
@@ -210,7 +210,9 @@ class QueueLink:
         """Answer 451 to whoever waited longer than the grace, and take the message back; about once a second."""
         self._notes.tell_dropped()
         self._flush_soon()
-        until = self._loop.time() - self._grace_s
+        now = self._loop.time()
+        self.recent.expire(now)
+        until = now - self._grace_s
         withdrawals = self._puts.expire(until, REPLY_451_QUEUE_SILENT, is_up=self._is_up)
         if self._is_up:
             self._ends["in"].out.extend(withdrawals)

@@ -341,7 +341,7 @@ class Ordered(msgspec.Struct, frozen=True, array_like=True):
 
 T = TypeVar("T")
 
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 PUT = Kind.PUT
 _header = struct.Struct("<IB")
 _put = struct.Struct("<IBIQ?")

@@ -68,11 +68,15 @@ class Takers:
         return found
 
     def take(self, maker: int) -> tuple[int, Session]:
-        """Give out the session with the least work, as (its parts, session): one of the worker that put the message if
-        that is none the busier for it, for what it put it need not read."""
+        """Give out the session with the least work, as (its parts, session): one of the worker that put the message
+        where none is idle, or that one is, for what it put it need not read.
+
+        Among what a worker puts there is some that it has to read all the same; it is not worth telling apart here.
+        """
         least = self.least()
         own = self._by_worker.get(maker, least)
-        chosen = own if own[0][0] <= least[0][0] + 1 else least
+        # A part may wait long behind another whose host is slow: not while a session stands idle.
+        chosen = own if own[0][0] <= least[0][0] + (least[0][0] > 0) else least
         load, _, session = heapq.heappop(chosen)
         if not chosen:
             del self._by_worker[session.worker]
@@ -149,7 +153,7 @@ class Granting:
         return orders
 
     def _fill(self, path: Path, now: int) -> dict[Session, list[tuple[bytes, bool]]]:
-        """Give each ready part of a path to the session with the least work, until none has room.
+        """Give each ready part of a path to a session with little work (`Takers.take`), until none has room.
 
         Returns (part, is_new) by session.
         """

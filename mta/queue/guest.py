@@ -5,7 +5,7 @@ from mta.queue.workers import Worker
 from mta.reply import Reply
 
 __all__ = ["Guest"]
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 STORED, SETTLED = Kind.STORED, Kind.SETTLED
 
 

@@ -45,7 +45,7 @@ from mta.store import (
 
 __all__ = ["Plans"]
 
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 LEASE = Kind.LEASE
 # Sleeping queues whose time has come are woken in slices: a start with a million of them must not hold up new mail.
 WAKE_QUEUES = 200

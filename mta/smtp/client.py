@@ -33,7 +33,7 @@ from mta.smtp.transaction import Step, Transaction
 __all__ = ["Client"]
 
 Event = Ready | Done[Any] | Over[Any]
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 MAIL, RCPT, DATA, BODY, DOT = Step.MAIL, Step.RCPT, Step.DATA, Step.BODY, Step.DOT
 SURROGATE = re.compile("[\ud800-\udfff]")
 

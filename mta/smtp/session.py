@@ -46,7 +46,7 @@ from mta.smtp.states import ROWS, State, Verb, explain
 
 __all__ = ["Session"]
 
-# Reading a member from its Enum costs more than a call (Python 3.11); these are needed for each command or frame.
+# Bound once: see ARCHITECTURE, Choices.
 START, READY, MAIL, RCPT, DATA, CLOSED = State.START, State.READY, State.MAIL, State.RCPT, State.DATA, State.CLOSED
 NEED_DATA, VERDICT, DELAY = Pause.NEED_DATA, Pause.VERDICT, Pause.DELAY
 # RFC 5321 s4.5.3.1.4 asks for 512 octets with the line end, and extensions for more; nothing honest needs this much.
