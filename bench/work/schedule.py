@@ -27,7 +27,7 @@ class ScheduleWork:
         self._n_put = 0
         for worker in WORKERS:
             schedule.worker_joined(worker, CREDIT)
-        schedule.read(schedule.awake(QUEUE, QUEUE_NAME), [], T0)
+        schedule.read(schedule.awake(QUEUE, QUEUE_NAME), [], schedule.piece(), T0)
         if schedule.resolving.questions(T0) != [Question(QUEUE_NAME.domain, "")]:
             raise RuntimeError("the schedule asks for something else")
         # A year: the answer never grows old here.
@@ -65,7 +65,7 @@ class ScheduleWork:
         schedule.due_again(now)
         hungry: list[Queue] = schedule.hungry()
         for queue in hungry:
-            schedule.read(queue, [], now)
+            schedule.read(queue, [], schedule.piece(), now)
         schedule.routing.refuse(now)
         if schedule.sleepers(now) or schedule.resolving.questions(now):
             raise RuntimeError("the queue went to sleep, or asks again")

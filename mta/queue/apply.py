@@ -42,12 +42,13 @@ LATE_MS = 60_000
 
 
 class Arrived(msgspec.Struct, frozen=True):
-    """A part is in the tables, and due."""
+    """A part is in the tables, and due at `due` ms, which is now."""
 
     queue: int
     name: QueueName
     part: bytes
     cost: int
+    due: int
 
 
 class Off(msgspec.Struct, frozen=True):
@@ -112,7 +113,7 @@ def put_message(
             fresh &= writer.add("recipient", recipient_key(name, at), encode(RecipientRow(address, "", None, 0)))
         if not fresh:
             raise ValueError(f"message {head.id.hex()} has rows of another message in its way")
-        arrived.append(Arrived(queue, part.queue, name, cost))
+        arrived.append(Arrived(queue, part.queue, name, cost, now))
     writer.n_messages += 1
     writer.count(head.tenant, "received", row.n_recipients)
     writer.add_event(head.event)

@@ -4,7 +4,7 @@ cdef class Queue:
     cdef public Path path
     cdef public object refusal
     cdef public object until
-    cdef public object ready
+    cdef public list ready
     cdef public Py_ssize_t n_out
     cdef public bint unread
     cdef public bytes read_from

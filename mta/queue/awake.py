@@ -3,7 +3,7 @@
 Plain records without behaviour; only `schedule` and what it is made of change them.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 
 from mta.message import LOST_SITE, Hosts, Outcome, QueueName
 
@@ -33,7 +33,8 @@ class Queue:
         self.path: Path | None = None
         self.refusal: Outcome | None = None
         self.until = 0
-        self.ready: deque[bytes] = deque()
+        # Short, and mostly empty: a deque's first block alone is as large as all the rest of this.
+        self.ready: list[bytes] = []
         self.n_out = 0
         self.unread = True
         self.read_from = b""

@@ -18,7 +18,7 @@ from mta.queue.awake import Path, Queue, Session
 from mta.queue.leases import Leases
 from mta.queue.resolving import Resolving
 from mta.queue.suspects import Suspects
-from mta.queue.waiting import Waiting
+from mta.queue.waiting import MOST_AWAKE, Waiting
 
 __all__ = ["Grant", "Granting"]
 
@@ -26,6 +26,8 @@ OPEN_AT_PARTS = 2
 """A new session is opened only where each one has this much work: few busy connections cost less than many idle."""
 # When one gets free, so many of those that wait for one try, in turn: most of them may wait for another kind.
 FED_AT_ONCE = 8
+# While too many queues are awake, so many wait for one path at most: those of a slow one must not fill all of RAM.
+LONG_LINE = 1000
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -111,6 +113,8 @@ class Granting:
         if path is not None:
             if queue.ready:
                 turns.enlist(path, queue)
+                if self._waiting.n_busy > MOST_AWAKE and len(path.fresh) + len(path.turns) > LONG_LINE:
+                    self._waiting.step_back(queue)
             if path.paused_until:
                 self._to_rest.append(queue)
             self.make_busy(path)
@@ -177,7 +181,7 @@ class Granting:
             worker = leases.workers[session.worker]
             if worker.n_parts >= worker.credit:
                 continue
-            queue.ready.popleft()
+            del queue.ready[0]
             given.setdefault(session, []).append((part, known.is_new))
             leases.lease(part, known, session, now)
             if load + 1 < session.depth:

@@ -16,6 +16,10 @@ from mta.store import PathRow
 
 __all__ = ["PathBook"]
 
+# Each is 0.9 KB. Where many hosts fail at once, those that are left are more than those that are here.
+MOST_LEFT = 1000
+SPARE_PAUSES = 1000
+
 
 class PathBook:
     """All of them, by the name of their site."""
@@ -58,6 +62,11 @@ class PathBook:
             self._left[path.site] = path
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """So many paths wait to be written down that it should be done now."""
+        return len(self._left) >= MOST_LEFT
+
     def to_remember(self, now: int) -> list[PathRow]:
         """Return what changed about paths since the last call."""
         changed = [path for path in (*self._paths.values(), *self._left.values()) if path.is_changed]
@@ -69,6 +78,10 @@ class PathBook:
     def rest(self, path: Path) -> None:
         """A path was paused: `rested` returns it when that is over."""
         heapq.heappush(self._pauses, (path.paused_until, path.site))
+        if len(self._pauses) > 2 * len(self._paths) + SPARE_PAUSES:
+            # Those of paths that are not here come again with them.
+            self._pauses = [(path.paused_until, path.site) for path in self._paths.values() if path.paused_until]
+            heapq.heapify(self._pauses)
 
     def rested(self, now: int) -> list[Path]:
         """Return the paths whose pause is over."""

@@ -1,3 +1,4 @@
+from mta.queue.asleep cimport Asleep as CAsleep
 from mta.queue.schedule cimport Schedule as CSchedule
 from mta.store.writer cimport Writer as CWriter
 
@@ -6,8 +7,7 @@ cdef class Plans:
     cdef CWriter _writer
     cdef object _workers
     cdef object _batch
-    cdef bytes _wake_from
-    cdef object _next_wake
+    cdef CAsleep _asleep
     cdef bytes _timer_from
     cdef object _next_timer
     cdef object _remember_at
@@ -21,4 +21,5 @@ cdef class Plans:
     cdef _carry_out_pending(self, now)
     cdef _tell(self, incarnation, bytes wire)
     cdef _ask(self, now)
+    cdef _wake(self, number_, name)
     cdef _read(self, queue, now)

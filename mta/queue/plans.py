@@ -10,15 +10,16 @@ from typing import TypeVar
 import msgspec
 
 from mta.link import Kind, Lease, Report, Resolve, Resolved, frame
-from mta.message import LOCAL_SITE, Outcome, lost_site
+from mta.message import LOCAL_SITE, Outcome, QueueName, lost_site
 from mta.queue.apply import Arrived, Off
+from mta.queue.asleep import Asleep
 from mta.queue.awake import Known, Path, Queue
 from mta.queue.batch import Batch
 from mta.queue.changes import DeathChange, PathChange, PendingChange, WaitChange
 from mta.queue.orders import Moved
 from mta.queue.paths import remember, row_of
 from mta.queue.reports import REFUSED, Task
-from mta.queue.schedule import READ_PARTS, Question, Row, Schedule
+from mta.queue.schedule import Question, Row, Schedule
 from mta.queue.workers import Worker, Workers
 from mta.report import Fault, PathPaused, PathResumed
 from mta.report import encode as encode_event
@@ -40,7 +41,6 @@ from mta.store import (
     path_key,
     timer_of,
     turn_of,
-    wake_key,
 )
 
 __all__ = ["Plans"]
@@ -49,8 +49,6 @@ __all__ = ["Plans"]
 LEASE = Kind.LEASE
 # Sleeping queues whose time has come are woken in slices: a start with a million of them must not hold up new mail.
 WAKE_QUEUES = 200
-# While so many are awake, the others sleep on: RAM is for those that have something to do.
-MOST_AWAKE = 20_000
 RING_TIMERS = 200
 POLL_MS = 1_000
 REMEMBER_MS = 10_000
@@ -72,8 +70,7 @@ class Plans:
         self._writer = writer
         self._workers = workers
         self._batch = batch
-        self._wake_from = b""
-        self._next_wake = 0
+        self._asleep = Asleep(writer)
         self._timer_from = b""
         self._next_timer = 0
         self._remember_at = 0
@@ -85,7 +82,13 @@ class Plans:
     def arrived(self, arrived: list[Arrived] | tuple[Arrived, ...]) -> None:
         """Parts were committed and are due."""
         for part in arrived:
-            self._schedule.arrived(self._schedule.awake(part.queue, part.name), part.part, part.cost)
+            queue = self._schedule.find(part.queue)
+            if queue is None:
+                if self._schedule.is_overfull:
+                    self._asleep.until(part.due)
+                    continue
+                queue = self._wake(part.queue, part.name)
+            self._schedule.arrived(queue, part.part, part.cost)
 
     def off(self, off: Off, now: int) -> None:
         """A part was settled."""
@@ -103,14 +106,16 @@ class Plans:
         elif not self._schedule.is_leased(moved.part):
             queue = self._schedule.find(moved.queue)
             if queue is None and moved.due and moved.due < NEVER_MS:
-                queue = self._awake(moved.queue, now)
+                if self._schedule.n_free:
+                    queue = self._awake(moved.queue, now)
+                else:
+                    self._asleep.hurry(moved.queue, moved.due)
             self._schedule.moved(moved.part, queue, moved.due, now)
 
     def slept(self, wakes: list[int]) -> None:
         """Queues sleep now until these times: look for them again, from the first of them on."""
         for wake in wakes:
-            self._next_wake = min(self._next_wake, wake + 1)
-            self._wake_from = min(self._wake_from, wake_key(wake, 0))
+            self._asleep.until(wake)
 
     # What workers said
 
@@ -197,19 +202,20 @@ class Plans:
     def tick(self, now: int, *, may_lease: bool = True) -> None:
         """Wake queues and parts whose time has come, read rows, put idle queues to sleep, ask; lease, if it may be."""
         schedule, batch = self._schedule, self._batch
-        if self._next_wake <= now and schedule.n_awake < MOST_AWAKE:
-            self._wake(now)
+        if self._asleep.next_at <= now and schedule.n_free:
+            for queue in self._asleep.due(min(WAKE_QUEUES, schedule.n_free), now):
+                self._awake(queue, now)
         if self._next_timer <= now and not schedule.reports.is_full:
             self._ring(now)
         self._carry_out_pending(now)
         schedule.due_again(now)
-        for queue in schedule.hungry():
-            self._read(queue, now)
+        for hungry in schedule.hungry():
+            self._read(hungry, now)
         schedule.routing.refuse(now)
-        for queue in schedule.sleepers(now):
-            batch.sleep(queue)
+        for sleeper in schedule.sleepers(now):
+            batch.sleep(sleeper)
         self._ask(now)
-        if self._remember_at <= now:
+        if self._remember_at <= now or schedule.has_much_to_remember:
             self._remember_at = now + REMEMBER_MS
             self._remember(now)
         if not may_lease:
@@ -225,8 +231,8 @@ class Plans:
         schedule = self._schedule
         times = [at for at in (schedule.next_due(), self._remember_at) if at]
         # A line that is full is looked at again when something leaves it.
-        if self._next_wake and schedule.n_awake < MOST_AWAKE:
-            times.append(self._next_wake)
+        if self._asleep.next_at and schedule.n_free:
+            times.append(self._asleep.next_at)
         if self._next_timer and not schedule.reports.is_full:
             times.append(self._next_timer)
         return max(0, min(times) - now) if times else 60_000
@@ -253,18 +259,6 @@ class Plans:
             self._asked += 1
             asked = frame(Kind.RESOLVE, Resolve(question.domain, question.route))
             able[self._asked % len(able)].ends["out"].send(asked)
-
-    def _wake(self, now: int) -> None:
-        rows = self._writer.look("wake", self._wake_from, WAKE_QUEUES)
-        for key, _ in rows:
-            due = number(key)
-            if due >= now:
-                self._next_wake = due + 1
-                return
-            # What is put into the table from now on sorts behind `now`.
-            self._wake_from = key + b"\0"
-            self._awake(number(key[8:]), now)
-        self._next_wake = now if len(rows) == WAKE_QUEUES else now + POLL_MS
 
     def _ring(self, now: int) -> None:
         """Hear the timers that are due."""
@@ -299,7 +293,12 @@ class Plans:
         if known is not None:
             return known
         row = self._look_up(decode_queue, "queue", number_key(queue), now)
-        return None if row is None else self._schedule.awake(queue, row.name)
+        return None if row is None else self._wake(queue, row.name)
+
+    def _wake(self, number_: int, name: QueueName) -> Queue:
+        queue: Queue = self._schedule.awake(number_, name)
+        queue.is_urgent |= self._asleep.is_hurried(number_)
+        return queue
 
     def _look_up(self, decode: Callable[[bytes], T], table: str, key: bytes, now: int) -> T | None:
         """Return a row; None if it is not there, or cannot be decoded: then `queue verify` has something to say."""
@@ -314,15 +313,16 @@ class Plans:
 
     def _read(self, queue: Queue, now: int) -> None:
         start = queue.read_from + b"\0" if queue.read_from else due_key(queue.number, 0, b"")
+        most = self._schedule.piece()
         rows: list[Row] = []
-        for key, value in self._writer.look("due", start, READ_PARTS):
+        for key, value in self._writer.look("due", start, most):
             if number(key) != queue.number:
                 break
             due, part = due_of(key)
             rows.append((key, due, part, *turn_of(value)))
             if due >= now:
                 break
-        self._schedule.read(queue, rows, now)
+        self._schedule.read(queue, rows, most, now)
 
     # What is remembered of paths
 

@@ -107,7 +107,7 @@ class Routing:
             queue.n_out -= 1
             self._report(part, refusal)
         while queue.ready and not self._reports.is_full:
-            self._report(queue.ready.popleft(), refusal)
+            self._report(queue.ready.pop(0), refusal)
         self._waiting.taken_out(queue)
         self._waiting.settle_down(queue, now)
 

@@ -22,10 +22,10 @@ from mta.queue.pathbook import PathBook
 from mta.queue.reports import Reports
 from mta.queue.resolving import Question, Resolving
 from mta.queue.routing import Routing
-from mta.queue.waiting import READ_PARTS, Waiting
+from mta.queue.waiting import MOST_AWAKE, Waiting
 from mta.store import NEVER_MS, PathRow
 
-__all__ = ["READ_PARTS", "Grant", "Question", "Row", "Schedule"]
+__all__ = ["Grant", "Question", "Row", "Schedule"]
 
 
 class Schedule:
@@ -69,17 +69,31 @@ class Schedule:
         """How many queues are awake."""
         return len(self._waiting)
 
+    @property
+    def n_free(self) -> int:
+        """How many queues more may be woken of those whose time has come."""
+        return max(0, MOST_AWAKE - self._waiting.n_busy)
+
+    @property
+    def is_overfull(self) -> bool:
+        """Even new mail has to wait in the tables, if its queue is not awake."""
+        return self._waiting.n_busy >= 2 * MOST_AWAKE
+
+    def piece(self) -> int:
+        """Return how many rows of a queue should be read at a time, now."""
+        return self._waiting.piece()
+
     def arrived(self, queue: Queue, part: bytes, cost: int) -> None:
         """A new part is due now in a queue that is awake."""
         if self._waiting.arrived(queue, part, cost):
             self._granting.enlist(queue)
 
-    def read(self, queue: Queue, rows: Sequence[Row], now: int) -> None:
-        """Take up to READ_PARTS rows that follow `read_from`. Fewer, or one that is not due, ends them.
+    def read(self, queue: Queue, rows: Sequence[Row], most: int, now: int) -> None:
+        """Take up to `most` rows that follow `read_from`. Fewer, or one that is not due, ends them.
 
         Only what was due before `now` is taken: whatever is put later sorts behind it, and is not missed.
         """
-        queue.unread = len(rows) >= READ_PARTS
+        queue.unread = len(rows) >= most
         for key, due, part, cost, is_suspect in rows:
             if due >= now:
                 queue.unread = False
@@ -190,6 +204,11 @@ class Schedule:
     def has_path(self, site: str) -> bool:
         """Say whether a path is in RAM."""
         return site in self._paths
+
+    @property
+    def has_much_to_remember(self) -> bool:
+        """`to_remember` should not be waited with."""
+        return self._paths.is_full
 
     def to_remember(self, now: int) -> list[PathRow]:
         """Return what changed about paths since the last call."""
@@ -358,5 +377,5 @@ class Schedule:
                 # To the end: if it is this one that makes hosts fail, the others come first.
                 queue.ready.append(part)
             else:
-                queue.ready.appendleft(part)
+                queue.ready.insert(0, part)
             self._granting.enlist(queue)

@@ -10,6 +10,7 @@ cdef class Waiting:
     cdef list _dues
 
     cpdef find(self, number)
+    cpdef Py_ssize_t piece(self) except -1
 
     @cython.locals(known=CKnown)
     cpdef bint arrived(self, CQueue queue, bytes part, cost) except -1
@@ -19,4 +20,5 @@ cdef class Waiting:
     cpdef next_due(self)
     cpdef stir(self, CQueue queue)
     cpdef settle_down(self, CQueue queue, now)
+    cpdef step_back(self, CQueue queue)
     cpdef list sleepers(self, now)

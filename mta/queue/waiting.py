@@ -1,7 +1,9 @@
 """Queues that are awake: whose rows are wanted, when they are wanted again, and which may go back to sleep.
 
 Rule: a queue is awake while it has parts in RAM or out, or may get some soon; it rests before it sleeps, so that a
-trickle of mail does not write its rows each time. RAM never holds more than about READY_PARTS of one queue.
+trickle of mail does not write its rows each time. RAM never holds more than about READY_PARTS of one queue, nor of all
+of them more than the tables can be asked for again: the more there is, the less is read of each, the shorter they rest,
+and in the end those sleep on that have their rows in the tables anyway.
 
 Pure: no clock, no LMDB. Called by `schedule` and `granting`.
 """
@@ -13,16 +15,23 @@ from mta.queue import paths
 from mta.queue.awake import Known, Queue
 from mta.store import NEVER_MS
 
-__all__ = ["NAP_MS", "READY_PARTS", "READ_PARTS", "Waiting"]
+__all__ = ["FEW_PARTS", "MOST_AWAKE", "MOST_KNOWN", "MOST_RESTING", "NAP_MS", "READY_PARTS", "READ_PARTS", "Waiting"]
 
 READY_PARTS = 1000
 """About how many parts of one queue are held in RAM at most."""
 READ_PARTS = 100
 """How many `due` rows are read at a time."""
+FEW_PARTS = 5
+"""So many are read and held of each queue while MOST_KNOWN parts are in RAM."""
+MOST_KNOWN = 50_000
 SPARE_DUES = 1000
 MOST_SLEEPERS = 200
 NAP_MS = 5000
 """How long a queue without work is kept awake."""
+MOST_RESTING = 16_000
+"""Of more than that those that rest the longest go to sleep at once: each takes 0.7 KB."""
+MOST_AWAKE = 10_000
+"""While so many do not rest, the others sleep on: RAM is for those that have something to do."""
 
 
 class Waiting:
@@ -46,6 +55,15 @@ class Waiting:
         """Return the queue if it is awake."""
         return self._queues.get(number)
 
+    @property
+    def n_busy(self) -> int:
+        """How many queues are awake and do not rest."""
+        return len(self._queues) - len(self._resting)
+
+    def piece(self) -> int:
+        """Return how many rows of a queue should be read at a time, now."""
+        return READ_PARTS if len(self.known) < MOST_KNOWN else FEW_PARTS
+
     def wake(self, number: int, name: QueueName) -> Queue:
         """Make a queue awake that is not; its rows are wanted."""
         queue = self._queues[number] = Queue(number, name)
@@ -54,7 +72,7 @@ class Waiting:
 
     def arrived(self, queue: Queue, part: bytes, cost: int) -> bool:
         """Take a part that is due now; False when it will be read with the others."""
-        if queue.unread or len(queue.ready) >= READY_PARTS:
+        if queue.unread or len(queue.ready) >= (READY_PARTS if len(self.known) < MOST_KNOWN else FEW_PARTS):
             queue.unread = True
             self._hungry[queue.number] = queue
             return False
@@ -83,7 +101,8 @@ class Waiting:
 
     def hungry(self) -> list[Queue]:
         """Return the queues whose rows should be read now, each once."""
-        wanted = [queue for queue in self._hungry.values() if len(queue.ready) < READ_PARTS // 2]
+        few = self.piece() // 2
+        wanted = [queue for queue in self._hungry.values() if len(queue.ready) < few]
         # The others are wanted again when what they have is spent.
         self._hungry.clear()
         return wanted
@@ -128,12 +147,19 @@ class Waiting:
         elif queue.unread:
             self._hungry[queue.number] = queue
 
+    def step_back(self, queue: Queue) -> None:
+        """Let a queue sleep before it had its turn: there are too many before it."""
+        if not queue.n_out and self._queues.get(queue.number) is queue:
+            queue.resting_since = 0
+            self._resting[queue.number] = queue
+
     def sleepers(self, now: int) -> list[Queue]:
         """Return some of the queues that had nothing to do for a while, and forget them and their parts."""
         asleep: list[Queue] = []
+        n_early = len(self._resting) - MOST_RESTING
         # The one that rests the longest stands first.
         for queue in self._resting.values():
-            if queue.resting_since + NAP_MS > now or len(asleep) == MOST_SLEEPERS:
+            if len(asleep) == MOST_SLEEPERS or (len(asleep) >= n_early and queue.resting_since + NAP_MS > now):
                 break
             asleep.append(queue)
         for queue in asleep:
@@ -143,7 +169,7 @@ class Waiting:
             for part in queue.ready:
                 del self.known[part]
             if queue.ready:
-                # Its path is paused: they are read again when it goes on.
+                # Its path is paused, or too many were before it: they are read again when it wakes.
                 queue.read_from = b""
                 queue.ready.clear()
         return asleep

@@ -8,7 +8,7 @@ from mta.queue.awake import Queue
 from mta.queue.paths import MOST_DOUBLINGS, row_of
 from mta.queue.reports import MOST_OUT, MOST_WAITING, REFUSED
 from mta.queue.schedule import Question, Row, Schedule
-from mta.queue.waiting import NAP_MS
+from mta.queue.waiting import NAP_MS, READ_PARTS
 from mta.store import NEVER_MS, due_key
 
 from .samples import T0, name
@@ -37,7 +37,7 @@ def waking(schedule: Schedule, number: int, n_parts: int, tenant: str = "default
         part = number.to_bytes(8, "big") + at.to_bytes(8, "big") + b"\0\0"
         rows.append((due_key(number, T0 - 1, part), T0 - 1, part, 1, suspects))
     assert schedule.hungry()
-    schedule.read(queue, rows, T0)
+    schedule.read(queue, rows, READ_PARTS, T0)
     return queue
 
 

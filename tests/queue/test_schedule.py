@@ -10,8 +10,8 @@ from mta.config import Path
 from mta.message import Outcome
 from mta.queue.awake import Known, Queue
 from mta.queue.resolving import RESOLVE_AGAIN_MS, Question
-from mta.queue.schedule import READ_PARTS, Grant, Row, Schedule
-from mta.queue.waiting import NAP_MS
+from mta.queue.schedule import Grant, Row, Schedule
+from mta.queue.waiting import NAP_MS, READ_PARTS
 from mta.store import due_key
 
 from .samples import T0, name, settling
@@ -41,7 +41,7 @@ def awake(schedule: Schedule, number: int, domain: str, site: str, until: int = 
     """Return a queue whose rows were read (there were none) and whose way is known."""
     queue = schedule.awake(number, name(domain))
     schedule.hungry()
-    schedule.read(queue, [], T0)
+    schedule.read(queue, [], READ_PARTS, T0)
     schedule.resolving.questions(T0)
     schedule.routing.resolved(Question(domain, ""), (site, HOSTS, ()), until, None, T0)
     return queue
@@ -68,7 +68,7 @@ def test_arrived_in_an_awake_queue_is_leased_at_once() -> None:
     assert schedule.grants(T0) == [Grant(1, 1, True, "site", HOSTS, (), (part,), b"\1")]
     assert schedule.leased() == [part]
     # And only once.
-    schedule.read(queue, rows(1, [part]), T0)
+    schedule.read(queue, rows(1, [part]), READ_PARTS, T0)
     assert schedule.grants(T0) == []
     settle(schedule, [Grant(1, 1, True, "site", HOSTS, (), (part,), b"\1")], T0 + 1)
     assert schedule.leased() == []
@@ -92,7 +92,7 @@ def test_grants_a_part_is_new_until_it_was_leased() -> None:
     settle(schedule, [again], T0)
     # What was read may have been tried before.
     queue.unread = True
-    schedule.read(queue, rows(1, [second]), T0)
+    schedule.read(queue, rows(1, [second]), READ_PARTS, T0)
     assert [grant.new for grant in schedule.grants(T0 + 1)] == [b"\0"]
 
 
@@ -246,7 +246,7 @@ def test_read_more_rows_with_one_due_time_than_a_read_holds_gets_all() -> None:
     leased: set[bytes] = set()
     for n in range(1, 3000):
         for hungry in schedule.hungry():
-            schedule.read(hungry, [row for row in table if row[0] > hungry.read_from][:READ_PARTS], T0 + n)
+            schedule.read(hungry, [row for row in table if row[0] > hungry.read_from][:READ_PARTS], READ_PARTS, T0 + n)
         grants = schedule.grants(T0 + n)
         if not grants:
             break
@@ -260,7 +260,7 @@ def test_due_again_comes_just_after_the_due_time() -> None:
     schedule = made()
     queue = schedule.awake(1, name("a.test"))
     schedule.hungry()
-    schedule.read(queue, rows(1, parts(1), T0 + 100), T0)
+    schedule.read(queue, rows(1, parts(1), T0 + 100), READ_PARTS, T0)
     assert schedule.next_due() == T0 + 101
     schedule.due_again(T0 + 100)
     assert schedule.hungry() == []
@@ -278,7 +278,7 @@ def test_settled_deferred_part_is_wanted_again_when_due() -> None:
     schedule.settled(part, T0 + 300, T0)
     schedule.due_again(T0 + 301)
     assert schedule.hungry() == [queue]
-    schedule.read(queue, rows(1, [part], T0 + 300), T0 + 301)
+    schedule.read(queue, rows(1, [part], T0 + 300), READ_PARTS, T0 + 301)
     assert [grant.parts for grant in schedule.grants(T0 + 301)] == [(part,)]
 
 

@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mta.config import Path
 from mta.message import Outcome
+from mta.queue import granting as granting_module
 from mta.queue import reports as reports_module
-from mta.queue import schedule as schedule_module
 from mta.queue import waiting as waiting_module
 from mta.queue.awake import Known
 from mta.queue.resolving import Question
@@ -25,7 +25,7 @@ from .model import CONNECTIONS, DOMAINS, NODE, PAUSE_MS, SITES, Part, Tables, Wo
 from .samples import T0, settling
 
 # Small, so that a few parts reach the limits of what is read and held.
-READ, READY = 3, 4
+READ, READY, FEW, KNOWN = 3, 4, 2, 8
 CREDIT = 4
 TTLS_MS = (3_000, 10_000_000)
 FAILURE = Outcome("deferred", 451, "4.4.1", "cannot connect", "mx", "")
@@ -37,8 +37,10 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.small = [
-            patch.multiple(waiting_module, READ_PARTS=READ, READY_PARTS=READY),
-            patch.object(schedule_module, "READ_PARTS", READ),
+            patch.multiple(
+                waiting_module, READ_PARTS=READ, READY_PARTS=READY, FEW_PARTS=FEW, MOST_KNOWN=KNOWN, MOST_RESTING=1
+            ),
+            patch.multiple(granting_module, MOST_AWAKE=1, LONG_LINE=1),
             patch.object(reports_module, "MOST_OUT", 2),
         ]
         for patched in self.small:
@@ -102,7 +104,8 @@ class Machine(RuleBasedStateMachine):
                 schedule.up(part, EXPIRE, None, self.now)
         schedule.due_again(self.now)
         for hungry in schedule.hungry():
-            schedule.read(hungry, tables.rows(hungry, READ, self.now), self.now)
+            most = schedule.piece()
+            schedule.read(hungry, tables.rows(hungry, most, self.now), most, self.now)
         for asleep in schedule.sleepers(self.now):
             tables.sleep(asleep, schedule)
             self.urgent.discard(asleep.number)

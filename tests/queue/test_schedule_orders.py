@@ -2,7 +2,8 @@
 
 from mta.queue.awake import Known
 from mta.queue.reports import Task
-from mta.queue.schedule import READ_PARTS, Question
+from mta.queue.schedule import Question
+from mta.queue.waiting import READ_PARTS
 from mta.store import EXPIRE, NEVER_MS
 
 from .samples import T0, name, settling
@@ -79,7 +80,7 @@ def test_moved_away_all_that_is_ready_has_the_rest_read() -> None:
     schedule = made(workers=0)
     queue = schedule.awake(1, name("a.test"))
     schedule.hungry()
-    schedule.read(queue, rows(1, parts(READ_PARTS)), T0)
+    schedule.read(queue, rows(1, parts(READ_PARTS)), READ_PARTS, T0)
     assert schedule.hungry() == []
     for part in parts(READ_PARTS):
         schedule.moved(part, queue, 0, T0)
@@ -90,7 +91,7 @@ def test_up_all_that_is_ready_has_the_rest_read() -> None:
     schedule = made(workers=0)
     queue = awake(schedule, 1, "a.test", "site")
     queue.unread = True
-    schedule.read(queue, rows(1, parts(READ_PARTS)), T0)
+    schedule.read(queue, rows(1, parts(READ_PARTS)), READ_PARTS, T0)
     assert queue.unread
     assert schedule.hungry() == []
     for part in parts(READ_PARTS):
@@ -111,7 +112,7 @@ def test_up_while_it_waits_is_reported_with_why_its_path_was_no_way() -> None:
     assert schedule.is_leased(part)
     assert schedule.leased() == [part]
     # It is read once more before its report is settled, and is not taken.
-    schedule.read(queue, rows(1, [part]), T0 + 1)
+    schedule.read(queue, rows(1, [part]), READ_PARTS, T0 + 1)
     schedule.due_again(T0 + PAUSE_MS)
     assert schedule.grants(T0 + PAUSE_MS) == []
     schedule.settled(part, 0, T0 + 2)
@@ -252,7 +253,7 @@ def test_path_that_is_forgotten_while_it_rests_is_remembered_with_its_pause() ->
     # New mail wakes the queue; its path is as it was.
     again = schedule.awake(1, queue.name)
     schedule.hungry()
-    schedule.read(again, rows(1, parts(1)), T0 + 40_000)
+    schedule.read(again, rows(1, parts(1)), READ_PARTS, T0 + 40_000)
     schedule.resolving.questions(T0 + 40_000)
     schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10**9, row, T0)
     assert schedule.grants(T0 + 40_000) == []

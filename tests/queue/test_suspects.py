@@ -3,6 +3,7 @@
 from mta.config import Path as Settings
 from mta.message import Outcome
 from mta.queue.schedule import Grant, Question, Schedule
+from mta.queue.waiting import READ_PARTS
 from mta.store import NEVER_MS, due_key
 
 from .samples import T0, name, settling
@@ -23,7 +24,9 @@ def made(n_workers: int, *, suspects: int, others: int, connections: int = 20) -
     queue = schedule.awake(1, name("a.test"))
     schedule.hungry()
     wanted = [(part(n), True) for n in range(1, suspects + 1)] + [(part(100 + n), False) for n in range(others)]
-    schedule.read(queue, [(due_key(1, T0 - 1, p), T0 - 1, p, 1, suspect) for p, suspect in sorted(wanted)], T0)
+    schedule.read(
+        queue, [(due_key(1, T0 - 1, p), T0 - 1, p, 1, suspect) for p, suspect in sorted(wanted)], READ_PARTS, T0
+    )
     schedule.resolving.questions(T0)
     schedule.routing.resolved(Question("a.test", ""), ("site", HOSTS, ()), T0 + 10**9, None, T0)
     return schedule
@@ -116,7 +119,7 @@ def test_suspect_on_a_paused_path_reserves_nobody() -> None:
     assert schedule.grants(T0) == []
     other = schedule.awake(2, name("b.test"))
     schedule.hungry()
-    schedule.read(other, [(due_key(2, T0 - 1, part(300)), T0 - 1, part(300), 1, False)], T0)
+    schedule.read(other, [(due_key(2, T0 - 1, part(300)), T0 - 1, part(300), 1, False)], READ_PARTS, T0)
     schedule.resolving.questions(T0)
     schedule.routing.resolved(Question("b.test", ""), ("elsewhere", HOSTS, ()), T0 + 10**9, None, T0)
     assert leased(schedule.grants(T0)) == [part(300)]
@@ -145,7 +148,7 @@ def two_sites(connections: int, sessions: int) -> Schedule:
     for number, domain in ((1, "a.test"), (2, "b.test")):
         queue = schedule.awake(number, name(domain))
         schedule.hungry()
-        schedule.read(queue, [], T0)
+        schedule.read(queue, [], READ_PARTS, T0)
         schedule.resolving.questions(T0)
         schedule.routing.resolved(Question(domain, ""), (domain, HOSTS, ()), T0 + 10**9, None, T0)
         assert queue.path is not None

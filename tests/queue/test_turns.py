@@ -1,6 +1,6 @@
 """Who is served next on a path: shares by weight, newcomers soon, nobody starved, and big parts paid for."""
 
-from collections import Counter, deque
+from collections import Counter
 
 import pytest
 
@@ -14,7 +14,7 @@ from .samples import name
 def made(number: int, n_parts: int, priority: int = 0) -> Queue:
     """Return a queue with ready parts."""
     queue = Queue(number, name(f"d{number}.test", priority=priority))
-    queue.ready = deque(at.to_bytes(18, "big") for at in range(n_parts))
+    queue.ready = [at.to_bytes(18, "big") for at in range(n_parts)]
     return queue
 
 
@@ -32,7 +32,7 @@ def serve(path: Path, n_parts: int, cost: int = 1) -> list[int]:
         queue = turns.turn(path)
         if queue is None:
             break
-        queue.ready.popleft()
+        queue.ready.pop()
         turns.spend(queue, cost)
         served.append(queue.number)
     return served
@@ -113,7 +113,7 @@ def test_turns_big_parts_pay_for_what_they_are() -> None:
     for _ in range(4000):
         queue = turns.turn(path)
         assert queue is not None
-        queue.ready.popleft()
+        queue.ready.pop()
         cost = 35 if queue is big else 1
         turns.spend(queue, cost)
         octets[queue.number] += cost
@@ -128,7 +128,7 @@ def test_turns_part_dearer_than_any_turn_is_served_at_last() -> None:
     while dear.ready and n_served < 90_000:
         queue = turns.turn(path)
         assert queue is not None
-        queue.ready.popleft()
+        queue.ready.pop()
         turns.spend(queue, 1700 if queue is dear else 1)
         n_served += 1
     assert not dear.ready
