@@ -10,6 +10,7 @@ HAS_NAMESERVER := command -v nsd
 HAS_PEERS := command -v smtp-sink && command -v swaks && command -v strace
 HAS_MANAGERS := command -v supervisord && command -v systemd-analyze && command -v systemd-socket-activate
 HAS_NODE := command -v npm && node -e 'process.exit(parseInt(process.versions.node) < 20)'
+HAS_VALGRIND := command -v valgrind && ls /usr/include/valgrind/callgrind.h
 HAS_CLIENTS := command -v curl && command -v msmtp && command -v dovecot
 
 # $(call need,COMMAND THAT SUCCEEDS WHERE ALL IS THERE,DEBIAN PACKAGES)
@@ -23,7 +24,7 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
-.PHONY: build run test lint bench torture tools peers clean
+.PHONY: build run test lint bench bench-full counts micro torture tools peers clean
 
 build: .venv/compiled
 
@@ -60,6 +61,7 @@ peers:
 	$(call need,$(HAS_NAMESERVER),nsd)
 	$(call need,$(HAS_MANAGERS),supervisor systemd)
 	$(call need,$(HAS_CLIENTS),curl dovecot-imapd msmtp)
+	$(call need,$(HAS_VALGRIND),valgrind)
 	@sh bench/peers/beside.sh
 	@! { $(HAS_NODE); } >/dev/null 2>&1 || sh bench/peers/haraka.sh
 
@@ -77,7 +79,19 @@ lint: build
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta bench
 
 bench: build peers
-	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.suite run headline
+
+bench-full: build peers
+	$(BIN)/python -m bench.suite run full --resume
+
+# Instructions a message, against those that are kept for this build.
+counts: build
+	$(call need,$(HAS_VALGRIND),valgrind)
+	$(BIN)/python -m bench.counts
+
+# Times of scanners, session, codec, store and schedule.
+micro: build
+	$(BIN)/python -m bench.micro
 
 # Reloads and upgrades, then kills under load, counted: no client notices the former, and what got a 250 arrives.
 torture: build

@@ -20,7 +20,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 
-SCANNERS = ["command", "data", "frames", "headers", "lines", "replies", "rights"]
+SCANNERS = ["command", "data", "frames", "headers", "keys", "lines", "replies", "rights"]
 PLAIN = sorted(path.with_suffix(".py").as_posix() for path in Path("mta").rglob("*.pxd") if path.parent.name != "_fast")
 
 # The level is explicit because a CFLAGS in the environment replaces the interpreter's own flags; ours come last.

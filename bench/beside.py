@@ -12,7 +12,7 @@ import msgspec
 
 from bench.load import Load, Sink, percentiles, send
 from bench.peers import Posthaste
-from bench.relay import Summary
+from bench.summary import Summary
 
 __all__ = ["Figures", "compare", "told"]
 

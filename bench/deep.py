@@ -25,8 +25,8 @@ from bench.beside import Figures, compare, told
 from bench.load import Load, Rule, Sent, Sink, send
 from bench.memory import Peaks
 from bench.peers import Posthaste
-from bench.relay import Summary
 from bench.server import MTA
+from bench.summary import Summary
 from bench.wait import wait_until
 
 __all__ = ["Deep", "Drain", "measure"]

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from bench.beside import Figures, compare, told
+from bench.files import allow_files
 from bench.load import Load, Sink, send
-from bench.load.source_main import allow_files
 from bench.peers import Posthaste
 
 __all__ = ["Idle", "connect", "count_open", "measure"]

@@ -17,8 +17,10 @@ import lmdb
 import msgspec
 
 from bench.cpu import tree_cpu_s
-from bench.relay import CountingSink, Load, measure
+from bench.load import Load, Sink
+from bench.peers import Posthaste
 from bench.server import Server
+from bench.suite.measure import drive
 
 __all__ = ["Costs", "Queue", "Sample", "fit", "one_queue_rate", "rate", "read_costs", "report"]
 
@@ -86,12 +88,12 @@ def rate(cores: int, shards: int, costs: Costs) -> float:
     return min(by_cores, shards * one_queue_rate(queue, costs.flush_s))
 
 
-def take(server: Server, sink: CountingSink, connections: int) -> Sample:
+def take(peer: Posthaste, sink: Sink, connections: int) -> Sample:
     """Measure one load."""
     n_messages = min(MOST_MESSAGES, connections * MESSAGES_A_CONNECTION)
-    load = Load(n_messages, connections, OCTETS, is_reconnecting=False)
+    server = peer.server
     before, commits_before, written_before = cpu_by_kind(server), n_commits(server), n_written(server)
-    run = measure(server, sink, load)
+    run = drive(peer, sink, Load(messages=n_messages, connections=connections, octets=OCTETS))
     after, n_new, n_octets = cpu_by_kind(server), n_commits(server) - commits_before, n_written(server) - written_before
     spent = {kind: (after[kind] - before[kind]) / n_messages for kind in after}
     costs = spent["queue"], spent["worker"], spent["report"]
@@ -135,16 +137,14 @@ def flush_s(directory: Path) -> float:
 
 
 def measure_costs(n_workers: int) -> Costs:
-    """Measure this machine, with a private server and smtp-source and smtp-sink beside it."""
+    """Measure this machine, with a private server, and source and sink beside it."""
     samples: list[Sample] = []
-    with CountingSink() as sink:
-        config = {"workers": {"count": n_workers}, "route": [{"match": "*", "via": sink.via}]}
-        with Server(config) as server:
-            measure(server, sink, Load(2000, 50, OCTETS, is_reconnecting=False))
-            for connections in CONNECTIONS:
-                samples.append(take(server, sink, connections))
-                print(f"{connections} connections: {samples[-1]}", file=sys.stderr, flush=True)
-            waits_s = flush_s(server.directory / "flush")
+    with Sink() as sink, Posthaste(sink.via, config={"workers": {"count": n_workers}}) as peer:
+        drive(peer, sink, Load(messages=2000, octets=OCTETS))
+        for connections in CONNECTIONS:
+            samples.append(take(peer, sink, connections))
+            print(f"{connections} connections: {samples[-1]}", file=sys.stderr, flush=True)
+        waits_s = flush_s(peer.server.directory / "flush")
     return Costs(tuple(samples), waits_s)
 
 

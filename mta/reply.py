@@ -43,6 +43,9 @@ class Reply(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         mark = f"{self.enhanced} " if self.enhanced else ""
+        if "\n" not in self.text:
+            msgspec.structs.force_setattr(self, "wire", f"{self.code} {mark}{self.text}\r\n".encode("ascii", "replace"))
+            return
         lines = self.text.split("\n")
         rows = [f"{self.code}-{mark}{line}\r\n" for line in lines[:-1]] + [f"{self.code} {mark}{lines[-1]}\r\n"]
         msgspec.structs.force_setattr(self, "wire", "".join(rows).encode("ascii", "replace"))

@@ -22,10 +22,14 @@ cdef class Run:
         return counts_of(self._buckets)
 
     @property
+    def lasted_s(self):
+        return (self._last_ns - self._first_due_ns) / 1e9
+
+    @property
     def numbers(self):
         return (<char*> self._seen)[:self._octets]
 
-    cdef int add(self, int64_t number, bint is_changed, int64_t lasted_ns) except -1:
+    cdef int add(self, int64_t number, bint is_changed, int64_t due_ns, int64_t arrived_ns) except -1:
         cdef Py_ssize_t at = <Py_ssize_t> (number // 8)
         cdef unsigned char bit = <unsigned char> (1 << (number % 8))
         cdef Py_ssize_t octets
@@ -43,6 +47,9 @@ cdef class Run:
         else:
             self._seen[at] |= bit
             self.messages += 1
+            self._last_ns = arrived_ns
+            if self._first_due_ns == 0 or due_ns < self._first_due_ns:
+                self._first_due_ns = due_ns
         self.changed += is_changed
-        count_latency(self._buckets, lasted_ns)
+        count_latency(self._buckets, arrived_ns - due_ns)
         return 0

@@ -16,6 +16,10 @@ class Run:
         """How often there was which latency from when a message was due to its end here, in microseconds."""
 
     @property
+    def lasted_s(self) -> float:
+        """Seconds from when the first of them was due to the arrival of the last; what came again does not count."""
+
+    @property
     def numbers(self) -> bytes:
         """Bitmap of the messages that have come, the lowest bit first."""
 

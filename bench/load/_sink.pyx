@@ -391,7 +391,7 @@ cdef class Sink:
             name = message.run[:RUN_OCTETS]
             self._last_run = self.runs.setdefault(name.decode("latin-1"), Run())
             self._last_name = name
-        self._last_run.add(message.number, message.found != message.wanted, session.arrived_ns - message.due_ns)
+        self._last_run.add(message.number, message.found != message.wanted, message.due_ns, session.arrived_ns)
         return 0
 
 

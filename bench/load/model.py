@@ -71,6 +71,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Arrivals with a content that was not the one sent."""
     unknown: int
     """Messages without an id, of whatever run."""
+    lasted_s: float
+    """From MAIL of the first one (open loop: its scheduled time) to the end of data of the last one at the sink."""
     deliveries_us: str
     """Latencies from MAIL (open loop: the scheduled time) to the end of data at the sink: an encoded HDR histogram."""
 

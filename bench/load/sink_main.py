@@ -5,16 +5,17 @@ Started by `bench.load.Sink` alone; goes when its parent does.
 
 import argparse
 import os
+import signal
 import socket
 import time
 
 import msgspec
 
 from bench.child import answer
+from bench.files import allow_files
 from bench.load._sink import Sink
 from bench.load.latency import encode
 from bench.load.model import Rule, Tally
-from bench.load.source_main import allow_files
 
 BACKLOG = 4096
 
@@ -63,6 +64,7 @@ class Obedient:
             doubled=run.doubled if run else 0,
             changed=run.changed if run else 0,
             unknown=self._loop.unknown,
+            lasted_s=run.lasted_s if run else 0.0,
             deliveries_us=encode(run.deliveries_us if run else {}),
         )
 
@@ -76,6 +78,8 @@ def main() -> None:
     if options.cores:
         os.sched_setaffinity(0, map(int, options.cores.split(",")))
     allow_files()
+    # Ctrl-C is for the parent, with whom this ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Obedient(options.control).run()
 
 

@@ -4,23 +4,17 @@ Started by `bench.load.send` alone. Exit 1 with a line on stderr when there is n
 """
 
 import os
-import resource
 import sys
 
 import msgspec
 
+from bench.files import allow_files
 from bench.load._source import Source
 from bench.load.content import variants
 from bench.load.latency import encode
 from bench.load.model import Load, Sent
 
 Order = tuple[tuple[str, int], Load, list[int] | None]
-
-
-def allow_files() -> None:
-    """Let this process open as many files as it may."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run(address: tuple[str, int], load: Load) -> Sent:

@@ -1,9 +1,10 @@
-"""Compiled scanners: bytes in, integers or bytes out; and `become`, which Python has not. No policy, no other room."""
+"""Compiled scanners of bytes and packers of keys; and `become`, which Python has not. No policy, no other room."""
 
 from mta._fast.command import BAD_LINE, UNKNOWN, VERBS, split_command
 from mta._fast.data import VECTOR_PATHS, DotReader, DotStuffer, normalize
 from mta._fast.frames import FrameReader
 from mta._fast.headers import count_received, has_8bit_header
+from mta._fast.keys import body_key, due_key, number, number_key, numbered, timer_key, turn, wake_key
 from mta._fast.lines import find_line
 from mta._fast.replies import ReplyReader
 from mta._fast.rights import become
@@ -18,9 +19,17 @@ __all__ = [
     "FrameReader",
     "ReplyReader",
     "become",
+    "body_key",
     "count_received",
+    "due_key",
     "find_line",
     "has_8bit_header",
     "normalize",
+    "number",
+    "number_key",
+    "numbered",
     "split_command",
+    "timer_key",
+    "turn",
+    "wake_key",
 ]

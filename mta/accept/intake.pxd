@@ -1,5 +1,7 @@
+from mta.accept.shared cimport Shared as CShared
+
 cdef class Intake:
-    cdef object _shared
+    cdef CShared _shared
     cdef list _chunks
     cdef Py_ssize_t _n_octets
     cdef object _void

@@ -10,6 +10,8 @@ from mta.smtp import Session, State
 __all__ = ["Progress"]
 
 LEAST_OCTETS_S = 500
+# Bound once: see ARCHITECTURE, Choices.
+DATA = State.DATA
 
 
 class Progress:
@@ -30,7 +32,7 @@ class Progress:
         place = self._place()
         if place > self._furthest:
             self._furthest, self.at = place, now
-        elif self._session.state is State.DATA:
+        elif self._session.state is DATA:
             self.at = min(now, self.at + n_octets / LEAST_OCTETS_S)
 
     def _place(self) -> tuple[int, int, int]:

@@ -1,20 +1,23 @@
 from mta.accept.intake cimport Intake as CIntake
 from mta.accept.progress cimport Progress as CProgress
+from mta.accept.record cimport Record as CRecord
+from mta.accept.shared cimport Shared as CShared
 from mta.smtp.session cimport Session as CSession
+from mta.state.visit cimport Visit as CVisit
 
 cdef class SmtpProtocol:
     cdef public CSession session
     cdef public double touched_at
     cdef public object transport
-    cdef object _shared
+    cdef CShared _shared
     cdef set _all
     cdef str _listener
     cdef str _tenant
     cdef CIntake _intake
     cdef CProgress _progress
     cdef object _origin
-    cdef object _record
-    cdef object _visit
+    cdef CRecord _record
+    cdef CVisit _visit
     cdef object _then
     cdef bytes _id
     cdef str _ending

@@ -41,6 +41,8 @@ from mta.state import ERRORS, MESSAGES, RECIPIENTS
 
 __all__ = ["SmtpProtocol"]
 
+# Bound once: see ARCHITECTURE, Choices.
+DELAY = Pause.DELAY
 REPLY_421_IDLE = Reply(421, "4.3.2", "Very busy, idle connections are closed")
 REPLY_421_FAULT = Reply(421, "4.3.0", "Something is wrong here, try again later")
 # While an answer is awaited the client may send on; past this much we stop reading and TCP holds it back.
@@ -246,7 +248,7 @@ class SmtpProtocol:
             return
         if self.session.n_errors_ever != self._n_errors and not self._may_err():
             return
-        if pause is Pause.DELAY:
+        if pause is DELAY:
             self._is_held = True
             self._shared.later(self._shared.limits.error_delay_s, self._resume)
             return
@@ -300,33 +302,34 @@ class SmtpProtocol:
         session = self.session
         while True:
             event = session.next_event()
-            kind = type(event)
-            if kind is Pause:
+            if type(event) is Pause:
                 if self._intake.is_streaming and session.is_spoiled:
                     # It is read to its true end all the same, however long that takes.
                     self._intake.drop()
                     self._read_on(True)
-                return cast(Pause, event)
-            if kind is Rcpt:
-                self._rcpt(cast(Rcpt, event))
-            elif kind is Mail:
-                self._mail(cast(Mail, event))
-            elif kind is Hello:
+                return event
+            if type(event) is Rcpt:
+                self._rcpt(event)
+            elif type(event) is Mail:
+                self._mail(event)
+            elif type(event) is Hello:
                 session.answer(REPLY_250_OK)
-            elif kind is Data:
+            elif type(event) is Data:
                 self._data()
-            elif kind is Chunk:
-                self._intake.add(cast(Chunk, event).data, self)
+            elif type(event) is Chunk:
+                self._intake.add(event.data, self)
                 if self._intake.is_streaming:
                     self._read_on(True)
-            elif kind is Message:
-                self._message(cast(Message, event))
-            elif kind is Refused:
-                self._refused(cast(Refused, event))
-            else:
-                reason = cast(Quit, event).reason
+            elif type(event) is Message:
+                self._message(event)
+            elif type(event) is Refused:
+                self._refused(event)
+            elif type(event) is Quit:
                 # Turned away because we leave: that is not refused.
-                self._ending = "shutdown" if reason == "refused" and self._shared.parting is not None else reason
+                is_ours = event.reason == "refused" and self._shared.parting is not None
+                self._ending = "shutdown" if is_ours else event.reason
+            else:
+                raise TypeError(f"the session tells {event!r}")
 
     def _mail(self, event: Mail) -> None:
         parting = self._shared.parting

@@ -1,3 +1,4 @@
+from mta.deliver.detour cimport Detour as CDetour
 from mta.deliver.shares cimport Shares as CShares
 
 cdef class Workload:
@@ -6,7 +7,7 @@ cdef class Workload:
     cdef object _jobs
     cdef Py_ssize_t _n_room
     cdef CShares _shares
-    cdef object _detour
+    cdef CDetour _detour
     cdef bint _is_on_detour
     cdef bint _was_greeted
     cdef bint _has_ruled

@@ -50,6 +50,8 @@ from mta.report import encode as encode_event
 
 __all__ = ["QueueLink"]
 
+# Bound once: see ARCHITECTURE, Choices.
+SETTLE, CLOSED, GREETED, NOTE = Kind.SETTLE, Kind.CLOSED, Kind.GREETED, Kind.NOTE
 RETRY_S = 0.05
 # Parts this worker takes at once. What is leased is not in RAM: this bounds how much comes back when it dies.
 CREDIT_PARTS = 2000
@@ -145,7 +147,7 @@ class QueueLink:
             self._loop.call_soon(waiter.refused, REPLY_452_RECIPIENTS)
             return
         if not n_parts:
-            self.recent.add(head, content)
+            self.recent.add(head, len(encoded), content, self._loop.time())
         said = self._puts.add(head.id, Pending(encoded, content, waiter, self._loop.time(), n_parts, octets))
         if self._is_up:
             self._ends["in"].out.append(said)
@@ -176,14 +178,14 @@ class QueueLink:
 
     def greeted(self, session: int) -> None:
         """Say that a host greeted a session."""
-        self._say(Kind.GREETED, Greeted(session))
+        self._say(GREETED, Greeted(session))
 
     def closed(self, session: int, failure: Outcome | None) -> None:
         """Say that a session is over, and what it has not settled was not started; `failure` if its host is to blame.
 
         Not repeated: after a lost link HELLO says which sessions there are.
         """
-        self._say(Kind.CLOSED, Closed(session, failure))
+        self._say(CLOSED, Closed(session, failure))
 
     def resolved(self, answer: Resolved) -> None:
         """Answer a RESOLVE."""
@@ -208,7 +210,9 @@ class QueueLink:
         """Answer 451 to whoever waited longer than the grace, and take the message back; about once a second."""
         self._notes.tell_dropped()
         self._flush_soon()
-        until = self._loop.time() - self._grace_s
+        now = self._loop.time()
+        self.recent.expire(now)
+        until = now - self._grace_s
         withdrawals = self._puts.expire(until, REPLY_451_QUEUE_SILENT, is_up=self._is_up)
         if self._is_up:
             self._ends["in"].out.extend(withdrawals)
@@ -234,7 +238,7 @@ class QueueLink:
         said_in.extend(self._streams.again())
         said_in.extend(self._puts.again())
         said_in.extend(self._streams.aborts_again())
-        self._ends["out"].out.extend(frame(Kind.SETTLE, Settle(0, settlements)) for settlements in self._unsettled)
+        self._ends["out"].out.extend(frame(SETTLE, Settle(0, settlements)) for settlements in self._unsettled)
         self._ends["out"].out.extend(self._later)
         self._later.clear()
         for end in self._ends.values():
@@ -313,7 +317,7 @@ class QueueLink:
             del self._settling[:at]
             self._unsettled.append(settlements)
             if self._is_up:
-                self._ends["out"].out.append(frame(Kind.SETTLE, Settle(self._puts.n_confirmed, settlements)))
+                self._ends["out"].out.append(frame(SETTLE, Settle(self._puts.n_confirmed, settlements)))
 
     def _flush(self) -> None:
         self._flush_is_due = False
@@ -321,7 +325,7 @@ class QueueLink:
         if not self._is_up:
             return
         while self._notes:
-            self._ends["out"].out.append(frame(Kind.NOTE, Note(self._notes.take())))
+            self._ends["out"].out.append(frame(NOTE, Note(self._notes.take())))
         for end in self._ends.values():
             end.flush()
 

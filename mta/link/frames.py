@@ -341,6 +341,8 @@ class Ordered(msgspec.Struct, frozen=True, array_like=True):
 
 T = TypeVar("T")
 
+# Bound once: see ARCHITECTURE, Choices.
+PUT = Kind.PUT
 _header = struct.Struct("<IB")
 _put = struct.Struct("<IBIQ?")
 _put_rest = struct.Struct("<IQ?")
@@ -364,7 +366,7 @@ def frame(kind: int, payload: object = b"") -> bytes:
 def put_frame(head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool) -> bytes:
     """Return a PUT frame; `head` is an encoded PutHead, `content` are the pieces of the message."""
     n_octets = _put.size - 4 + len(head) + sum(map(len, content))
-    return b"".join((_put.pack(n_octets, Kind.PUT, len(head), confirmed, repeat), head, *content))
+    return b"".join((_put.pack(n_octets, PUT, len(head), confirmed, repeat), head, *content))
 
 
 def read_put(payload: bytes) -> Put:

@@ -6,6 +6,7 @@ parser drops them (RFC 5321 s4.1.2).
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mta.config import Relay
 from mta.message import Address
@@ -18,6 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # victim%other.test@, other.test!victim@, "victim@other.test"@: some next hop or user database may still understand
 # these routes inside a local part, and send on what was accepted as local. RFC 5321 s3.6.1, appendix F.
 ROUTING = frozenset("%!@")
+KNOWN_CLIENTS = 4096
 
 
 class RelayCheck:
@@ -26,9 +28,14 @@ class RelayCheck:
     def __init__(self, relay: Relay, local_domains: Iterable[str]) -> None:
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(text, strict=False) for text in relay.networks)
         self._local_domains = frozenset(local_domains)
+        # The networks do not change, and clients come again.
+        self._known = lru_cache(maxsize=KNOWN_CLIENTS)(self._is_in)
 
     def trusts(self, client_ip: str) -> bool:
         """Return whether the client is in `relay.networks`; what is no IP address is not."""
+        return self._known(client_ip)
+
+    def _is_in(self, client_ip: str) -> bool:
         try:
             address = ipaddress.ip_address(client_ip)
         except ValueError:

@@ -121,10 +121,10 @@ class Known:
     part that was put while its queue was awake, and never leased.
     """
 
-    def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False, is_new: bool = False) -> None:
+    def __init__(self, queue: Queue, cost: int, *, is_suspect: bool = False) -> None:
         self.queue = queue
         self.cost = cost
-        self.is_new = is_new
+        self.is_new = False
         self.is_suspect = is_suspect
         self.is_settling = False
         self.session: Session | None = None

@@ -5,7 +5,6 @@ are read after the commit. What it raises is the fault of this change alone; `fa
 Made by the desk and the plans, gathered and applied by `batch`, and read by the desk once they are committed.
 """
 
-import struct
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -36,8 +35,8 @@ __all__ = [
     "WithdrawChange",
 ]
 
-# struct.error: a number in the frame is larger than its place in a key.
-BAD_FRAME = (ValueError, LookupError, StoreError, msgspec.MsgspecError, struct.error)
+# OverflowError: a number in the frame is larger than its place in a key.
+BAD_FRAME = (ValueError, LookupError, StoreError, msgspec.MsgspecError, OverflowError)
 
 
 class Circumstances(msgspec.Struct, frozen=True):

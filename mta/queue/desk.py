@@ -57,6 +57,7 @@ from mta.store import StorageFull
 
 __all__ = ["Desk"]
 
+SETTLE = Kind.SETTLE
 # So many of either kind go with a commit, however much there is of the other.
 FEW_CHANGES = 32
 # About what a settlement takes in a frame.
@@ -156,7 +157,7 @@ class Desk:
             for kind, payload in guest.connection.read(most):
                 if guest.worker is None and kind not in BEFORE_HELLO:
                     raise ValueError(f"frame {kind} came before HELLO")
-                if guest.hello is not None and kind != Kind.SETTLE:
+                if guest.hello is not None and kind != SETTLE:
                     self._check_in(guest, guest.hello)
                 self._on[kind](guest, payload)
         except (LinkLost, KeyError, ValueError, msgspec.MsgspecError) as problem:

@@ -59,16 +59,26 @@ class Takers:
         """Let a session with so many parts take one more."""
         heapq.heappush(self._by_worker.setdefault(session.worker, []), (load, session.number, session))
 
-    def least(self) -> int:
-        """Return how many parts the session with the least work has; there must be one."""
-        return min(self._by_worker.values())[0][0]
+    def least(self) -> list[tuple[int, int, Session]]:
+        """Return the heap whose first session has the least work; there must be one."""
+        found: list[tuple[int, int, Session]] | None = None
+        for heap in self._by_worker.values():
+            if found is None or heap[0] < found[0]:
+                found = heap
+        if found is None:
+            raise LookupError("no session may take more")
+        return found
 
     def take(self, maker: int) -> tuple[int, Session]:
-        """Give out the session with the least work, as (its parts, session): one of the worker that put the message if
-        that is none the busier for it, for what it put it need not read."""
-        least = min(self._by_worker.values())
+        """Give out the session with the least work, as (its parts, session): one of the worker that put the message
+        where none is idle, or that one is, for what it put it need not read.
+
+        Among what a worker puts there is some that it has to read all the same; it is not worth telling apart here.
+        """
+        least = self.least()
         own = self._by_worker.get(maker, least)
-        chosen = own if own[0][0] <= least[0][0] + 1 else least
+        # A part may wait long behind another whose host is slow: not while a session stands idle.
+        chosen = own if own[0][0] <= least[0][0] + (least[0][0] > 0) else least
         load, _, session = heapq.heappop(chosen)
         if not chosen:
             del self._by_worker[session.worker]
@@ -147,7 +157,7 @@ class Granting:
         return orders
 
     def _fill(self, path: Path, now: int) -> dict[Session, list[tuple[bytes, bool]]]:
-        """Give each ready part of a path to the session with the least work, until none has room.
+        """Give each ready part of a path to a session with little work (`Takers.take`), until none has room.
 
         Returns (part, is_new) by session.
         """
@@ -158,7 +168,7 @@ class Granting:
             part = queue.ready[0]
             known = self._waiting.known[part]
             maker = maker_of(part) if known.is_new else 0
-            if not takers or takers.least() >= OPEN_AT_PARTS:
+            if not takers or takers.least()[0][0] >= OPEN_AT_PARTS:
                 opened = self._open(path, now, maker)
                 if opened is not None:
                     takers.put(0, opened)

@@ -5,6 +5,8 @@ from mta.queue.workers import Worker
 from mta.reply import Reply
 
 __all__ = ["Guest"]
+# Bound once: see ARCHITECTURE, Choices.
+STORED, SETTLED = Kind.STORED, Kind.SETTLED
 
 
 class Guest:
@@ -51,8 +53,8 @@ class Guest:
     def say(self) -> None:
         """Send the answers that were gathered."""
         if self._stored:
-            self.connection.send(frame(Kind.STORED, b"".join(self._stored)))
+            self.connection.send(frame(STORED, b"".join(self._stored)))
             self._stored.clear()
         if self._n_settled:
-            self.connection.send(frame(Kind.SETTLED, Settled(self._n_settled)))
+            self.connection.send(frame(SETTLED, Settled(self._n_settled)))
             self._n_settled = 0

@@ -1,4 +1,6 @@
-from mta.queue.awake cimport Known as CKnown, Path as CPath, Session as CSession
+cimport cython
+
+from mta.queue.awake cimport Known as CKnown, Path as CPath, Session as CSession, Worker as CWorker
 
 cdef class Leases:
     cdef public object most_sessions
@@ -9,7 +11,13 @@ cdef class Leases:
     cdef public dict workers
 
     cdef _begin(self, CSession session)
+
+    @cython.locals(worker=CWorker)
     cpdef lease(self, bytes part, CKnown known, CSession session, now)
+
+    @cython.locals(worker=CWorker)
     cpdef take_back(self, bytes part, CSession session, now)
     cpdef list able(self)
+
+    @cython.locals(session=CSession, worker=CWorker)
     cpdef list with_room(self, CPath path)

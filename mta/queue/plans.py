@@ -45,6 +45,8 @@ from mta.store import (
 
 __all__ = ["Plans"]
 
+# Bound once: see ARCHITECTURE, Choices.
+LEASE = Kind.LEASE
 # Sleeping queues whose time has come are woken in slices: a start with a million of them must not hold up new mail.
 WAKE_QUEUES = 200
 RING_TIMERS = 200
@@ -222,7 +224,7 @@ class Plans:
             self._tell(task.worker, frame(Kind.REPORT, _report(task)))
         for grant in schedule.grants(now):
             lease = Lease(grant.session, grant.opens, grant.site, grant.hosts, grant.parts, grant.ranks, grant.new)
-            self._tell(grant.worker, frame(Kind.LEASE, lease))
+            self._tell(grant.worker, frame(LEASE, lease))
 
     def wait_ms(self, now: int) -> int:
         """Return how long nothing will be due, in ms."""

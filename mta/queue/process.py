@@ -81,7 +81,7 @@ class QueueProcess:
             for fd in ready:
                 if fd in special:
                     special[fd]()
-            self._mind_stall(has_puts=desk.serve([fd for fd in ready if fd not in special]))
+            self._mind_stall(desk.serve([fd for fd in ready if fd not in special]))
             self._commit_if_due()
             if shared.look_for_room():
                 desk.say_storage()
@@ -95,7 +95,7 @@ class QueueProcess:
 
     # Turns
 
-    def _mind_stall(self, *, has_puts: bool) -> None:
+    def _mind_stall(self, has_puts: bool) -> None:
         """After a pause of ours, hear everything that was said meanwhile before anything is leased: a client may have
         been told 451, and the word that takes its message back lies behind it."""
         now = time.monotonic()

@@ -1,6 +1,9 @@
-from mta.queue.awake cimport Known as CKnown, Queue as CQueue, Session as CSession
+cimport cython
+
+from mta.queue.awake cimport Known as CKnown, Path as CPath, Queue as CQueue, Session as CSession
 from mta.queue.granting cimport Granting as CGranting
 from mta.queue.leases cimport Leases as CLeases
+from mta.queue.reports cimport Reports as CReports
 from mta.queue.waiting cimport Waiting as CWaiting
 
 cdef class Schedule:
@@ -9,7 +12,7 @@ cdef class Schedule:
     cdef readonly dict _known
     cdef object _paths
     cdef CLeases _leases
-    cdef public object reports
+    cdef public CReports reports
     cdef public object resolving
     cdef CGranting _granting
     cdef public object routing
@@ -18,6 +21,11 @@ cdef class Schedule:
     cpdef awake(self, number, name)
     cpdef find(self, number)
     cpdef arrived(self, CQueue queue, bytes part, cost)
+
+    @cython.locals(known=CKnown, session=CSession, path=CPath)
+    cpdef settling(self, bytes part, worker, now, bint has_spoken)
+
+    @cython.locals(known=CKnown, queue=CQueue)
     cpdef settled(self, bytes part, due, now)
     cpdef list hungry(self)
     cpdef due_again(self, now)

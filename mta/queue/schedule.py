@@ -107,7 +107,7 @@ class Schedule:
             self._granting.enlist(queue)
         self._waiting.settle_down(queue, now)
 
-    def settling(self, part: bytes, worker: int, now: int, *, has_spoken: bool) -> None:
+    def settling(self, part: bytes, worker: int, now: int, has_spoken: bool) -> None:
         """A worker told what became of a part; `has_spoken` if it was a host that decided.
 
         Its session has room again; the rest waits for the commit. What another worker holds by now stays its own.

@@ -1,4 +1,6 @@
-from mta.queue.awake cimport Queue as CQueue
+cimport cython
+
+from mta.queue.awake cimport Known as CKnown, Queue as CQueue
 
 cdef class Waiting:
     cdef public dict known
@@ -9,6 +11,8 @@ cdef class Waiting:
 
     cpdef find(self, number)
     cpdef Py_ssize_t piece(self) except -1
+
+    @cython.locals(known=CKnown)
     cpdef bint arrived(self, CQueue queue, bytes part, cost) except -1
     cpdef spent(self, CQueue queue)
     cpdef list hungry(self)

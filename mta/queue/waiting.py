@@ -76,7 +76,8 @@ class Waiting:
             queue.unread = True
             self._hungry[queue.number] = queue
             return False
-        self.known[part] = Known(queue, cost, is_new=True)
+        known = self.known[part] = Known(queue, cost)
+        known.is_new = True
         queue.ready.append(part)
         return True
 

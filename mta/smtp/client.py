@@ -33,6 +33,8 @@ from mta.smtp.transaction import Step, Transaction
 __all__ = ["Client"]
 
 Event = Ready | Done[Any] | Over[Any]
+# Bound once: see ARCHITECTURE, Choices.
+MAIL, RCPT, DATA, BODY, DOT = Step.MAIL, Step.RCPT, Step.DATA, Step.BODY, Step.DOT
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -75,12 +77,12 @@ class Client:
         """How long the peer may be silent now, seconds; 0 when nothing is awaited."""
         if not self._expected:
             return 0.0
-        return self._limits.data_done_timeout_s if self._expected[0] >= Step.DOT else self._limits.command_timeout_s
+        return self._limits.data_done_timeout_s if self._expected[0] >= DOT else self._limits.command_timeout_s
 
     @property
     def is_sending(self) -> bool:
         """A letter was begun whose next piece waits for `send_more`."""
-        return bool(self._expected) and self._expected[-1] is Step.BODY
+        return bool(self._expected) and self._expected[-1] is BODY
 
     def send_more(self) -> None:
         """Write the next piece of the letter. Calling it when not `is_sending` is a bug."""
@@ -114,7 +116,7 @@ class Client:
                 n_asked -= 1
                 step = expected.popleft()
                 row = TABLE[step]
-                if step is Step.MAIL:
+                if step is MAIL:
                     self._open[0].is_touched = True
                 if code // 100 in row.classes:
                     row.answer(self, code, text)
@@ -160,7 +162,7 @@ class Client:
         if not self._is_ready or self.is_over:
             return
         if self._offers.pipelining:
-            if self._waiting and (not expected or expected[-1] >= Step.DOT) and self._start():
+            if self._waiting and (not expected or expected[-1] >= DOT) and self._start():
                 lines = self._open[-1].lines
                 expected.extend([step for step, _ in lines])
                 self._output.append("".join([line for _, line in lines]).encode())
@@ -199,7 +201,7 @@ class Client:
             return TryNext(letter, [(number, lack) for number, _ in letter.recipients], is_misfit=True)
         size = letter.octets if self._offers.size else -1
         mail = f"MAIL FROM:<{letter.sender}>{mail_params(size, body_8bit=letter.has_8bit, utf8=is_utf8)}\r\n"
-        return deque([(Step.MAIL, mail), *[(Step.RCPT, row) for row in rows], (Step.DATA, "DATA\r\n")])
+        return deque([(MAIL, mail), *[(RCPT, row) for row in rows], (DATA, "DATA\r\n")])
 
     def _lack(self, letter: Letter, is_utf8: bool) -> Outcome | None:
         """Return what becomes of a letter that no host takes whose EHLO is like this one's; None if this one may."""
@@ -263,7 +265,7 @@ class Client:
         elif head.accepted and head.refusal is None:
             self._stuffer = DotStuffer()
             self._n_sent = 0
-            self._expected.append(Step.BODY)
+            self._expected.append(BODY)
             self._send_piece(head.letter)
         elif head.accepted:
             # It refused the sender and takes a mail to these recipients all the same: we had better not send any.
@@ -289,7 +291,7 @@ class Client:
         self._n_sent += 1
         if self._n_sent == letter.n_pieces:
             self._output.append(self._stuffer.end())
-            self._expected[-1] = Step.DOT
+            self._expected[-1] = DOT
             self._open[0].is_sent = True
 
     def _on_body(self, code: int, text: bytes) -> None:
@@ -339,7 +341,7 @@ class Client:
 
     def _close(self, outcome: Outcome) -> None:
         """The peer said 421: about itself, not about the letter under way, unless it has seen all of that."""
-        if self._open and self._expected[0] is Step.DOT:
+        if self._open and self._expected[0] is DOT:
             self._settle(outcome)
         is_news = bool(self._expected) and not self._has_settled
         if self._open:
@@ -370,10 +372,10 @@ TABLE: dict[Step, Row] = {
     Step.EHLO: Row("EHLO", "sending EHLO", (2, 5), Client._on_ehlo),
     Step.HELO: Row("HELO", "sending HELO", (2,), Client._on_helo),
     Step.RSET: Row("RSET", "sending RSET", (2,), Client._on_nothing),
-    Step.MAIL: Row("MAIL", "sending MAIL", (2, 4, 5), Client._on_mail),
-    Step.RCPT: Row("RCPT", "sending RCPT", (2, 4, 5), Client._on_rcpt),
-    Step.DATA: Row("DATA", "sending DATA", (3, 4, 5), Client._on_data),
-    Step.BODY: Row("the message", "sending the message", (4, 5), Client._on_body),
-    Step.DOT: Row("the end of data", "sending the end of data", (2, 4, 5), Client._on_dot),
+    MAIL: Row("MAIL", "sending MAIL", (2, 4, 5), Client._on_mail),
+    RCPT: Row("RCPT", "sending RCPT", (2, 4, 5), Client._on_rcpt),
+    DATA: Row("DATA", "sending DATA", (3, 4, 5), Client._on_data),
+    BODY: Row("the message", "sending the message", (4, 5), Client._on_body),
+    DOT: Row("the end of data", "sending the end of data", (2, 4, 5), Client._on_dot),
     Step.LONE_DOT: Row("an empty mail", "ending an empty mail", (2, 3, 4, 5), Client._on_nothing),
 }

@@ -46,6 +46,9 @@ from mta.smtp.states import ROWS, State, Verb, explain
 
 __all__ = ["Session"]
 
+# Bound once: see ARCHITECTURE, Choices.
+START, READY, MAIL, RCPT, DATA, CLOSED = State.START, State.READY, State.MAIL, State.RCPT, State.DATA, State.CLOSED
+NEED_DATA, VERDICT, DELAY = Pause.NEED_DATA, Pause.VERDICT, Pause.DELAY
 # RFC 5321 s4.5.3.1.4 asks for 512 octets with the line end, and extensions for more; nothing honest needs this much.
 LINE_OCTETS = 2048
 # The client can do nothing about these.
@@ -59,7 +62,7 @@ class Session:
 
     def __init__(self, hostname: str, limits: Limits, max_octets: int) -> None:
         """Begin for `hostname`, our own name; `max_octets` is the largest message, as SIZE announces it."""
-        self.state = State.START
+        self.state = START
         self.helo = ""
         """What the client called itself, as given; "" before EHLO or HELO."""
         self.esmtp = False
@@ -79,10 +82,10 @@ class Session:
         self._skipping = False
         self._replies: list[bytes] = []
         # Where the command at hand leads, if it is accepted.
-        self._move = State.START
+        self._move = START
         self._asked: Hello | Mail | Rcpt | Data | Message | None = None
         # Nothing is read before the greeting was given.
-        self._pause: Pause | None = Pause.VERDICT
+        self._pause: Pause | None = VERDICT
         self._parting: Reply | None = None
         self._farewell: Quit | None = None
         self.reset_transaction()
@@ -98,8 +101,8 @@ class Session:
         self.body_8bit = False
         """BODY=8BITMIME was given. RFC 6152."""
         self._body: Body | None = None
-        if self.state in (State.MAIL, State.RCPT, State.DATA):
-            self.state = State.READY
+        if self.state in (MAIL, RCPT, DATA):
+            self.state = READY
 
     @property
     def protocol(self) -> str:
@@ -134,7 +137,7 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Take one network read, cut anywhere. After the end of the session it is dropped."""
-        if self.state is State.CLOSED:
+        if self.state is CLOSED:
             return
         if self._at < len(self._buffer):
             data = self._buffer[self._at :] + data
@@ -150,10 +153,10 @@ class Session:
         """Work on until there is something to tell; a Pause says why there is nothing now."""
         while self._pause is None:
             state = self.state
-            if state is State.DATA:
+            if state is DATA:
                 event = self._read_body()
-            elif state is State.CLOSED:
-                event, self._farewell = self._farewell or Pause.NEED_DATA, None
+            elif state is CLOSED:
+                event, self._farewell = self._farewell or NEED_DATA, None
             elif self._parting is not None and self.sender is None:
                 self._close(self._parting, "shutdown")
                 continue
@@ -171,7 +174,7 @@ class Session:
         """
         asked, self._asked, self._pause = self._asked, None, None
         if asked is None:
-            if self.state is State.CLOSED:
+            if self.state is CLOSED:
                 return
             raise RuntimeError("answer() without an event that waits for one")
         if reply.code >= 400:
@@ -200,8 +203,8 @@ class Session:
         self._replies.append(wire)
 
     def resume(self) -> None:
-        """End a Pause.DELAY."""
-        if self._pause is Pause.DELAY:
+        """End a DELAY."""
+        if self._pause is DELAY:
             self._pause = None
 
     def shutdown(self, reply: Reply) -> None:
@@ -210,7 +213,7 @@ class Session:
 
     def end(self, reply: Reply, reason: str) -> None:
         """Answer `reply`, a 421, and quit at once, whatever is open. Pull `next_event` after this."""
-        if self.state is not State.CLOSED:
+        if self.state is not CLOSED:
             self._pause = None
             self._close(reply, reason)
 
@@ -222,7 +225,7 @@ class Session:
             self._skipping = self._skipping or len(buffer) - start >= LINE_OCTETS
             if self._skipping or start == len(buffer):
                 self._buffer, self._at = b"", 0
-            return Pause.NEED_DATA
+            return NEED_DATA
         self._at = end
         if self._skipping or end - start > LINE_OCTETS:
             self._skipping = False
@@ -315,7 +318,7 @@ class Session:
         reader = body.reader
         if not reader.done:
             if self._at == len(self._buffer):
-                return Pause.NEED_DATA
+                return NEED_DATA
             octets, self._at = reader.feed(self._buffer, self._at)
             if self._at == len(self._buffer):
                 self._buffer, self._at = b"", 0
@@ -326,12 +329,12 @@ class Session:
         if (fault := body.find_fault()) is not None:
             self._body = None
             return self._refuse("message", fault, b"")
-        self._move = State.READY
+        self._move = READY
         return self._ask(Message(reader.octets, reader.bare_line_end, reader.has_8bit))
 
     def _ask(self, event: Hello | Mail | Rcpt | Data | Message) -> Event:
         self._asked = event
-        self._pause = Pause.VERDICT
+        self._pause = VERDICT
         return event
 
     def _refuse(self, stage: str, reply: Reply, argument: bytes) -> Refused:
@@ -347,14 +350,14 @@ class Session:
         self.n_errors += 1
         self.n_errors_ever += 1
         if self.n_errors >= self.limits.soft_errors:
-            self._pause = Pause.DELAY
+            self._pause = DELAY
         if self.n_errors >= self.limits.hard_errors:
             self._close(REPLY_421_ERRORS, "errors")
 
     def _close(self, reply: Reply | None, reason: str) -> None:
         if reply is not None:
             self._replies.append(reply.wire)
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._farewell = Quit(reason)
         self._buffer, self._at, self._asked = b"", 0, None
 

@@ -57,7 +57,7 @@ class Places:
 
     def clear(self, network: bytes | None = None) -> list[Place]:
         """Return, and keep no longer, all of them, or all of one network."""
-        chosen = [place for place in self._kept if network in (None, place[1])]
+        chosen = [place for place in self._kept if network is None or place[1] == network]
         cleared = [place for place in chosen for _ in range(self._kept.pop(place)[0])]
         self._n_kept -= len(cleared)
         return cleared

@@ -4,7 +4,6 @@ Rule: a row of theirs can always be made again; one that points to nothing is in
 """
 
 import contextlib
-import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -50,7 +49,7 @@ def queues(snapshot: Snapshot) -> Iterator[Wrong]:
         try:
             row = decode_queue(value)
             wake = wake_key(row.wake, number(key))
-        except (*UNREADABLE, struct.error):
+        except (*UNREADABLE, OverflowError):
             found.append(Wrong("queue", key, "the row cannot be decoded", Move()))
         else:
             name = queue_name_key(row.name)
@@ -144,7 +143,7 @@ def stray_dues(snapshot: Snapshot) -> Iterator[Wrong]:
         try:
             row = decode_part(value)
             wanted, _ = due_row(part, row)
-        except (*UNREADABLE, struct.error):
+        except (*UNREADABLE, OverflowError):
             continue
         if key != wanted:
             yield Wrong("due", key, f"part {part.hex()} is not due in this queue then", Move())
@@ -164,7 +163,7 @@ def stray_timers(snapshot: Snapshot) -> Iterator[Wrong]:
         try:
             row = decode_part(value)
             wanted = timer_row(part, row)
-        except (*UNREADABLE, struct.error):
+        except (*UNREADABLE, OverflowError):
             continue
         if key != wanted:
             yield Wrong("timer", key, f"part {part.hex()} has its end not then, or another one", Move())

@@ -1,7 +1,1 @@
-cpdef number(bytes key)
-cpdef bytes part_name(bytes message_id, part)
 cpdef bytes message_of(bytes part)
-cpdef bytes recipient_key(bytes part, recipient)
-cpdef bytes due_key(queue, due, bytes part)
-cpdef bytes timer_key(when, bytes part, kind)
-cpdef bytes queue_name_key(name)

@@ -1,6 +1,7 @@
 """The tables and the layout of their keys. DESIGN section 3 says what each table is for.
 
-Numbers in keys are big endian, so that LMDB's order is theirs. A part is named by 18 octets: message id, then number.
+Numbers in keys are big endian, so that LMDB's order is theirs; `mta._fast` packs them. A part is named by 18 octets:
+message id, then number.
 
     message      id 16
     part         id 16 · part 2
@@ -22,10 +23,11 @@ Numbers in keys are big endian, so that LMDB's order is theirs. A part is named 
 """
 
 import hashlib
-import struct
+from functools import lru_cache
 
 import msgspec
 
+from mta._fast import body_key, due_key, number, number_key, numbered, timer_key, turn, wake_key
 from mta.message import QueueName
 
 __all__ = [
@@ -85,29 +87,12 @@ BOUNCE = 2
 # the rest as if it were whole.
 LOST_EXTENT = 0
 
-_u64 = struct.Struct(">Q")
-_u64_u16 = struct.Struct(">QH")
-_u64_u64 = struct.Struct(">QQ")
-_u16 = struct.Struct(">H")
-_u32 = struct.Struct(">I")
 SUSPECT_BIT = 1 << 31
 
-number_key = _u64.pack
-"""Pack one number: the key of `queue` and `event`, and how `meta` holds numbers."""
-body_key = _u64_u16.pack
-"""(extent, chunk)."""
-wake_key = _u64_u64.pack
-"""(due ms, queue)."""
-
-
-def number(key: bytes) -> int:
-    """Return the number that leads a key, or that `number_key` packed."""
-    return int.from_bytes(key[:8], "big")
-
-
-def part_name(message_id: bytes, part: int) -> bytes:
-    """Return the 18 octets that name part `part` of a message; the key of `part`."""
-    return message_id + _u16.pack(part)
+part_name = numbered
+"""(message id, part): the 18 octets that name a part; the key of `part`."""
+recipient_key = numbered
+"""(part, recipient): the key of a part's recipient by its number."""
 
 
 def message_of(part: bytes) -> bytes:
@@ -115,35 +100,15 @@ def message_of(part: bytes) -> bytes:
     return part[:ID_OCTETS]
 
 
-def recipient_key(part: bytes, recipient: int) -> bytes:
-    """Return the key of a part's recipient by its number."""
-    return part + _u16.pack(recipient)
-
-
-def due_key(queue: int, due: int, part: bytes) -> bytes:
-    """Return the key that puts a part at `due` milliseconds into its queue."""
-    return _u64_u64.pack(queue, due) + part
-
-
 def due_of(key: bytes) -> tuple[int, bytes]:
     """Return (due ms, part name) of a `due` key."""
     return int.from_bytes(key[8:16], "big"), key[16:]
-
-
-def turn(cost: int, *, is_suspect: bool = False) -> bytes:
-    """Return the value of a `due` row: how much of its queue's turn a part takes, and whether workers died with it."""
-    return _u32.pack(min(cost, SUSPECT_BIT - 1) | (SUSPECT_BIT if is_suspect else 0))
 
 
 def turn_of(value: bytes) -> tuple[int, bool]:
     """Return (cost, is_suspect) of a `due` row's value."""
     packed = int.from_bytes(value, "big")
     return packed & (SUSPECT_BIT - 1), packed >= SUSPECT_BIT
-
-
-def timer_key(when: int, part: bytes, kind: int) -> bytes:
-    """Return the key that makes something (EXPIRE, BOUNCE) happen to a part at `when` milliseconds."""
-    return _u64.pack(when) + part + bytes((kind,))
 
 
 def timer_of(key: bytes) -> tuple[int, bytes, int]:
@@ -156,6 +121,8 @@ def path_key(source: str, site: str) -> bytes:
     return hashlib.blake2b(msgspec.msgpack.encode((source, site)), digest_size=20).digest()
 
 
+# The same few names over and over.
+@lru_cache(maxsize=4096)
 def queue_name_key(name: QueueName) -> bytes:
     """Return the key under which a queue's number is found."""
     return hashlib.blake2b(msgspec.msgpack.encode(name), digest_size=20).digest()

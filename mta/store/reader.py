@@ -34,7 +34,7 @@ from mta.store.writer import MAX_TABLES
 
 __all__ = ["DAMAGE", "READ_ERRORS", "Leased", "Queued", "Reader"]
 
-DAMAGE = (LookupError, msgspec.MsgspecError, UnicodeDecodeError)
+DAMAGE = (LookupError, msgspec.MsgspecError, UnicodeDecodeError, OverflowError)
 """What a method of Reader raises for a row that is not there, or not whole."""
 
 READ_ERRORS = (lmdb.Error, OSError, *DAMAGE)

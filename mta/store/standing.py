@@ -1,6 +1,6 @@
 """Where a part stands: its one row in `due` and its one row in `timer`, as PartRow has them.
 
-Rule: whoever writes these rows, and whoever checks them, asks here. Raises struct.error for times that no key can hold.
+Rule: whoever writes these rows, and whoever checks them, asks here. Raises OverflowError for times that no key holds.
 """
 
 from mta.store.codec import PartRow
@@ -14,7 +14,7 @@ SUSPECT_DEATHS = 2
 
 def due_row(name: bytes, part: PartRow) -> tuple[bytes, bytes]:
     """Return the key and value of a part's `due` row."""
-    return due_key(part.queue, part.due, name), turn(part.cost, is_suspect=part.deaths >= SUSPECT_DEATHS)
+    return due_key(part.queue, part.due, name), turn(part.cost, part.deaths >= SUSPECT_DEATHS)
 
 
 def timer_row(name: bytes, part: PartRow) -> bytes:

@@ -10,7 +10,6 @@ the rows that are too many. So a million messages take no more memory than their
 of numbers; see `content`.
 """
 
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -163,7 +162,7 @@ class _Walk:
             part = decode_part(value)
             due, turn = due_row(name, part)
             timer = timer_row(name, part)
-        except (*UNREADABLE, struct.error):
+        except (*UNREADABLE, OverflowError):
             self._tell("part", name, "the row cannot be decoded", Move())
             return None
         self.n_dues += self._has_row("due", due, turn, name)

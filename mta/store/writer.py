@@ -17,22 +17,9 @@ from typing import cast
 import lmdb
 import msgspec
 
-from mta.store.codec import (
-    CHUNK_OCTETS,
-    CounterRow,
-    checked,
-    decode_counter,
-    encode,
-)
+from mta.store.codec import CHUNK_OCTETS, CounterRow, checked, decode_counter, encode
 from mta.store.errors import StorageFull, StoreError, meaning
-from mta.store.keys import (
-    LOST_EXTENT,
-    TABLES,
-    body_key,
-    number,
-    number_key,
-    tenant_key,
-)
+from mta.store.keys import LOST_EXTENT, TABLES, body_key, number, number_key, tenant_key
 from mta.store.snapshot import Snapshot
 
 __all__ = ["MAX_TABLES", "Writer"]
@@ -218,18 +205,18 @@ class Writer:
             if not txn.put(tenant_key(tenant), encode(row), db=self._table["counter"]):
                 raise StoreError(f"counter: {tenant} was not written")
 
-    # Rows
+    # Rows. By their places, because by their names each call would make a dict of LMDB's arguments.
 
     def get(self, table: str, key: bytes) -> bytes | None:
         """Return the value under `key`, or None."""
         # Without buffers=True py-lmdb gives bytes; its stubs cannot know.
-        return cast("bytes | None", self._open().get(key, db=self._table[table]))
+        return cast("bytes | None", self._open().get(key, None, self._table[table]))
 
     def add(self, table: str, key: bytes, value: bytes) -> bool:
         """Put a row that must be new; False if the key is taken. Raises ValueError (too large) or StorageFull."""
         checked(key, value)
         try:
-            return self._open().put(key, value, overwrite=False, db=self._table[table])
+            return self._open().put(key, value, True, False, False, self._table[table])
         except lmdb.Error as problem:
             raise meaning(problem) from problem
 
@@ -237,7 +224,7 @@ class Writer:
         """Put a row over the one that is there, or where none is. Raises ValueError (too large) or StorageFull."""
         checked(key, value)
         try:
-            if not self._open().put(key, value, db=self._table[table]):
+            if not self._open().put(key, value, True, True, False, self._table[table]):
                 raise StoreError(f"{table}: {key.hex()} was not written")
         except lmdb.Error as problem:
             raise meaning(problem) from problem
@@ -250,7 +237,7 @@ class Writer:
     def discard(self, table: str, key: bytes) -> bool:
         """Delete a row if it is there; say whether it was. Raises StorageFull: a page is copied before it changes."""
         try:
-            return self._open().delete(key, db=self._table[table])
+            return self._open().delete(key, b"", self._table[table])
         except lmdb.Error as problem:
             raise meaning(problem) from problem
 
@@ -329,7 +316,7 @@ class Writer:
         n_left = max(0, n_chunks - most)
         try:
             for chunk in range(n_left, n_chunks):
-                if not delete(body_key(extent, chunk), db=table):
+                if not delete(body_key(extent, chunk), b"", table):
                     raise StoreError(f"body: chunk {chunk} of extent {extent} is not there")
         except lmdb.Error as problem:
             raise meaning(problem) from problem
@@ -346,8 +333,10 @@ class Writer:
     def remove_events(self, last: int, limit: int) -> bool:
         """Delete up to `limit` events numbered up to `last`; return whether more of them may be left."""
         cursor = self._open().cursor(self._table["event"])
+        has_more = cursor.first()
         for _ in range(limit):
-            if not cursor.first() or number(cast(bytes, cursor.key())) > last:
+            # A delete leaves the cursor on the row that follows, on no key behind the last one.
+            if not has_more or not (key := cast(bytes, cursor.key())) or number(key) > last:
                 return False
             try:
                 is_deleted = cursor.delete()
@@ -358,7 +347,7 @@ class Writer:
         return True
 
     def new_incarnation(self) -> int:
-        """Return a process number that was never given before and, once committed, never will be again."""
+        """Return a process number that was never given before and, once committed, never will be."""
         self._incarnation += 1
         return self._incarnation
 

@@ -1,9 +1,13 @@
+from mta.link.client cimport QueueLink as CQueueLink
+from mta.store.reader cimport Reader as CReader
+from mta.worker.notices cimport Notices as CNotices
+
 cdef class Dispatch:
-    cdef object _link
-    cdef object _reader
+    cdef CQueueLink _link
+    cdef CReader _reader
     cdef object _make_courier
     cdef object _ways
-    cdef object _notices
+    cdef CNotices _notices
     cdef dict _couriers
     cdef dict _sites
     cdef set _greeted

@@ -16,7 +16,7 @@ from mta.link import Lease, PutHead, QueueLink, Report, Resolve, Resolved, Settl
 from mta.message import Outcome, now_ms
 from mta.report import Fault, cut
 from mta.report import encode as encode_event
-from mta.store import EIGHT_BIT, READ_ERRORS, UTF8, Reader, message_of
+from mta.store import DAMAGE, EIGHT_BIT, READ_ERRORS, UTF8, Reader, message_of
 from mta.worker.notices import Notices
 
 __all__ = ["CourierMaker", "Dispatch"]
@@ -119,10 +119,10 @@ class Dispatch:
         held = self._held.pop(job.part, None)
         if held is None:
             return
-        self._link.recent.drop(message_of(job.part))
         addresses = dict(job.recipients)
         results = tuple([(number, addresses[number], outcome) for number, outcome in outcomes])
         notice = self._notices.maybe_write(job, held.received_at, held.tenant, results)
+        self._link.recent.drop(message_of(job.part))
         self._link.settle(Settlement(job.part, job.attempt, held.received_at, held.tenant, results, notice, is_report))
 
     def greeted(self, session: int) -> None:
@@ -166,7 +166,7 @@ class Dispatch:
         """Read a part; None when it cannot be delivered: the queue process hears of that."""
         try:
             leased = self._reader.leased(part)
-        except (LookupError, msgspec.MsgspecError, UnicodeDecodeError) as problem:
+        except DAMAGE as problem:
             self._unreadable(part, problem)
             return None
         if leased is None:
@@ -207,7 +207,11 @@ class Dispatch:
         content = self._link.recent.content(message_of(part))
         if content is not None:
             return content
-        leased = self._reader.leased(part)
+        try:
+            leased = self._reader.leased(part)
+        except DAMAGE as problem:
+            self._unreadable(part, problem)
+            raise
         if leased is None:
             raise LookupError(f"part {part.hex()} is not in the queue any more")
         return self._piece(part, leased.message.extents, piece)

@@ -122,6 +122,26 @@ def test_grants_new_parts_go_to_the_worker_that_put_them_unless_it_is_the_busier
     assert 0 < shares[1] <= shares[2]
 
 
+def test_grants_new_parts_do_not_queue_up_while_a_session_stands_idle() -> None:
+    schedule = made(workers=2)
+    queue = awake(schedule, 1, "a.test", "site")
+    given: list[Grant] = []
+    for number in range(12):
+        schedule.arrived(queue, made_by(2, number), 1)
+        greet(schedule, grants := schedule.grants(T0), T0)
+        given += grants
+    n_sessions = len({grant.session for grant in given})
+    assert n_sessions > 2
+    while given:
+        settle(schedule, given, T0)
+        given = schedule.grants(T0)
+        greet(schedule, given, T0)
+    for number in range(n_sessions):
+        schedule.arrived(queue, made_by(2, 100 + number), 1)
+    leased = [grant.session for grant in schedule.grants(T0) for _ in grant.parts]
+    assert len(leased) == len(set(leased)) == n_sessions
+
+
 def test_grants_without_workers_wait_for_one() -> None:
     schedule = made(workers=0)
     schedule.arrived(awake(schedule, 1, "a.test", "site"), parts(1)[0], 1)

@@ -296,11 +296,7 @@ def test_restart_with_half_a_large_mail_leaves_nothing(sink: Sink, serve: Serve)
     server = serve(relaying(sink.via, process={"drain_s": 1}))
     with half_sent(server, large_mail(8_000_000)):
         # Nobody is left to say that it broke off.
-        for name in server.children():
-            if name.startswith("worker"):
-                server.kill_child(name)
-        server.send_signal(9)
-        server.wait()
+        server.kill_all()
     assert rows_left(server)["incoming"] == 1
     server.start()
     wait_until(lambda: nothing_left(server), "nothing left")

@@ -1,12 +1,25 @@
 """Keys sort as what they hold, and no row is larger than a node may be."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.store import due_key, due_of, message_of, number, number_key, part_name, recipient_key, wake_key
+from mta.store import (
+    due_key,
+    due_of,
+    message_of,
+    number,
+    number_key,
+    part_name,
+    recipient_key,
+    timer_of,
+    turn_of,
+    wake_key,
+)
 from mta.store.codec import CHUNK_OCTETS, ROW_OCTETS, checked
-from mta.store.keys import body_key
+from mta.store.keys import body_key, timer_key, turn
 
 U64 = st.integers(0, 2**64 - 1)
 U16 = st.integers(0, 2**16 - 1)
@@ -32,6 +45,35 @@ def test_keys_taken_apart_give_what_was_put_in(id_: bytes, part: int, queue: int
     assert due_of(due_key(queue, due, name)) == (due, name)
     assert number(due_key(queue, due, name)) == queue
     assert number(wake_key(due, queue)) == due
+
+
+@given(IDS, U64, U16, st.integers(0, 255))
+def test_keys_hold_numbers_big_endian_in_their_places(id_: bytes, big: int, small: int, kind: int) -> None:
+    u64, u16 = big.to_bytes(8, "big"), small.to_bytes(2, "big")
+    assert number_key(big) == u64
+    assert number(u64[:small]) == int.from_bytes(u64[:small], "big")
+    assert (body_key(big, small), wake_key(big, small)) == (u64 + u16, u64 + bytes(6) + u16)
+    assert part_name(id_, small) == id_ + u16
+    assert due_key(small, big, id_) == bytes(6) + u16 + u64 + id_
+    assert timer_of(timer_key(big, id_, kind)) == (big, id_, kind)
+
+
+@given(st.integers(0, 2**70), st.booleans())
+def test_turn_any_cost_stands_beside_the_suspect(cost: int, is_suspect: bool) -> None:
+    assert turn_of(turn(cost, is_suspect)) == (min(cost, 2**31 - 1), is_suspect)
+
+
+@pytest.mark.parametrize("number_", [-1, 2**64])
+def test_keys_number_that_does_not_fit_is_told(number_: int) -> None:
+    keys: list[Callable[[], bytes]] = [
+        lambda: number_key(number_),
+        lambda: due_key(1, number_, bytes(18)),
+        lambda: timer_key(number_, bytes(18), 1),
+        lambda: part_name(bytes(16), number_),
+    ]
+    for key in keys:
+        with pytest.raises(OverflowError):
+            key()
 
 
 def test_checked_row_at_the_limit_passes_and_above_is_refused() -> None:

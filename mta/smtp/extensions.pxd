@@ -1,0 +1,1 @@
+# Compiled for the rows of EHLO.
