@@ -189,7 +189,7 @@ class QueueWork:
     def _commit(self) -> None:
         shared = self._shared
         now = Circumstances(self._clock.at_ms, shared.schedule.is_leased, shared.workers.is_repeatable)
-        self._desk.answers.committed(shared.batch.commit(now))
+        self._desk.committed(shared.batch.commit(now))
 
     def close(self) -> None:
         """Close everything and delete the environment."""

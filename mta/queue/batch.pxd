@@ -9,6 +9,7 @@ cdef class Batch:
     cdef list _forget
     cdef object _taken
     cdef object _taken_before
+    cdef readonly Py_ssize_t n_commits
 
     cpdef add(self, change)
     cdef bint _apply(self, now) except -1

@@ -60,6 +60,8 @@ class Batch:
         self._forget: list[bytes] = []
         self._taken = 0
         self._taken_before = 0
+        self.n_commits = 0
+        """How many there were."""
 
     @property
     def is_awaited(self) -> bool:
@@ -147,6 +149,7 @@ class Batch:
         done = Done(self._changes, wakes)
         self._changes, self._notes, self._asleep, self._forget = [], [], [], []
         self._octets, self._is_awaited = 0, False
+        self.n_commits += 1
         return done
 
     @property

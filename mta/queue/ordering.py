@@ -16,7 +16,7 @@ __all__ = ["Ordering"]
 
 # So long a commit may take longer for them: with new mail in it, and without.
 WITH_MAIL_S = 0.003
-ALONE_S = 0.03
+ALONE_S = 0.02
 MOST_ORDERS = 64
 TICK_S = 1e-6
 

@@ -1,7 +1,7 @@
 """The paths that are in RAM, and what is to be written down of those that are not needed any more.
 
-Rule: a path is here while it has sessions or queues, and for one more round of writing after that: before its row is
-committed, the table does not know yet what was learned.
+Rule: a path is here while it has sessions or queues, and after that until its row is committed: before, the table does
+not know yet what was learned.
 
 Pure: no clock, no LMDB. Called by `schedule` alone.
 """
@@ -18,6 +18,8 @@ __all__ = ["PathBook"]
 
 # Each is 0.9 KB. Where many hosts fail at once, those that are left are more than those that are here.
 MOST_LEFT = 1000
+# Rows of paths lie anywhere in their table: each takes a page of its own of the commit's memory.
+MOST_WRITTEN = 100
 SPARE_PAUSES = 1000
 
 
@@ -28,7 +30,8 @@ class PathBook:
         self.settings = settings
         self._paths: dict[str, Path] = {}
         self._left: dict[str, Path] = {}
-        self._left_before: dict[str, Path] = {}
+        self._to_write: list[Path] = []
+        self._written: dict[str, Path] = {}
         self._pauses: list[tuple[int, str]] = []
 
     def __contains__(self, site: str) -> bool:
@@ -38,8 +41,7 @@ class PathBook:
         """Return the path to a site, made as it was remembered if it is not here."""
         path = self._paths.get(site)
         if path is None:
-            path = self._left.pop(site, None) or self._left_before.pop(site, None)
-            path = path or paths.make("", site, self.settings, row)
+            path = self._left.pop(site, None) or paths.make("", site, self.settings, row)
             self._paths[site] = path
             if path.paused_until:
                 self.rest(path)
@@ -51,14 +53,14 @@ class PathBook:
 
     def drop(self, site: str) -> bool:
         """Forget a path for good, unwritten, and return whether there was anything to write, or will be."""
-        kept = [paths.pop(site, None) for paths in (self._paths, self._left, self._left_before)]
+        kept = [paths.pop(site, None) for paths in (self._paths, self._left)]
         return any(path is not None for path in kept)
 
     def maybe_leave(self, path: Path) -> bool:
         """Forget a path that nobody uses; return whether it is forgotten."""
         if path.sessions or path.queues or self._paths.pop(path.site, None) is None:
             return False
-        if path.is_changed:
+        if path.is_changed or self._written.get(path.site) is path:
             self._left[path.site] = path
         return True
 
@@ -67,13 +69,27 @@ class PathBook:
         """So many paths wait to be written down that it should be done now."""
         return len(self._left) >= MOST_LEFT
 
+    @property
+    def has_more(self) -> bool:
+        """Not all that is to be written down was returned yet."""
+        return bool(self._to_write)
+
     def to_remember(self, now: int) -> list[PathRow]:
-        """Return what changed about paths since the last call."""
-        changed = [path for path in (*self._paths.values(), *self._left.values()) if path.is_changed]
-        self._left_before, self._left = self._left, {}
-        for path in changed:
-            path.is_changed = False
-        return [paths.row_of(path, now) for path in changed if path.site != LOCAL_SITE]
+        """Return some of what changed about paths; what the last call returned must be committed by now."""
+        for site, path in self._written.items():
+            if not path.is_changed and self._left.get(site) is path:
+                del self._left[site]
+        self._written = {}
+        if not self._to_write:
+            # The ones at the end come first.
+            self._to_write = [path for path in (*self._paths.values(), *self._left.values()) if path.is_changed]
+        while self._to_write and len(self._written) < MOST_WRITTEN:
+            path = self._to_write.pop()
+            is_here = self._paths.get(path.site) is path or self._left.get(path.site) is path
+            if is_here and path.is_changed:
+                path.is_changed = False
+                self._written[path.site] = path
+        return [paths.row_of(path, now) for path in self._written.values() if path.site != LOCAL_SITE]
 
     def rest(self, path: Path) -> None:
         """A path was paused: `rested` returns it when that is over."""

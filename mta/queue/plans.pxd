@@ -11,6 +11,7 @@ cdef class Plans:
     cdef bytes _timer_from
     cdef object _next_timer
     cdef object _remember_at
+    cdef Py_ssize_t _remembered_in
     cdef bytes _swept
     cdef Py_ssize_t _asked
 

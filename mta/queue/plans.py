@@ -74,6 +74,7 @@ class Plans:
         self._timer_from = b""
         self._next_timer = 0
         self._remember_at = 0
+        self._remembered_in = -1
         self._swept = b""
         self._asked = 0
 
@@ -215,7 +216,7 @@ class Plans:
         for sleeper in schedule.sleepers(now):
             batch.sleep(sleeper)
         self._ask(now)
-        if self._remember_at <= now or schedule.has_much_to_remember:
+        if (self._remember_at <= now or schedule.has_much_to_remember) and batch.n_commits != self._remembered_in:
             self._remember_at = now + REMEMBER_MS
             self._remember(now)
         if not may_lease:
@@ -332,6 +333,7 @@ class Plans:
     def _remember(self, now: int) -> None:
         """Write down what was learned, and forget some of what is old."""
         learned = self._schedule.to_remember(now)
+        self._remembered_in = self._batch.n_commits if learned else -1
         for row in learned:
             self._batch.add(PathChange(row.source, row.site, row))
         kept = {row.site for row in learned}

@@ -208,10 +208,10 @@ class Schedule:
     @property
     def has_much_to_remember(self) -> bool:
         """`to_remember` should not be waited with."""
-        return self._paths.is_full
+        return self._paths.is_full or self._paths.has_more
 
     def to_remember(self, now: int) -> list[PathRow]:
-        """Return what changed about paths since the last call."""
+        """Return some of what changed about paths; what the last call returned must be committed by now."""
         return self._paths.to_remember(now)
 
     # Sessions and workers

@@ -5,14 +5,11 @@ from unittest.mock import patch
 
 import pytest
 
-from mta.config import Path as Settings
 from mta.link import Order, Put
 from mta.message import Outcome
 from mta.queue import granting as granting_module
-from mta.queue import pathbook as pathbook_module
 from mta.queue import schedule as schedule_module
 from mta.queue import waiting as waiting_module
-from mta.queue.pathbook import PathBook
 from mta.queue.waiting import FEW_PARTS, NAP_MS
 from mta.store import Writer
 
@@ -156,27 +153,3 @@ def test_crowd_queue_is_read_in_small_pieces_while_many_parts_are_known() -> Non
         greet(schedule, grants, T0 + n)
         settle(schedule, grants, T0 + n)
     assert sorted(leased) == names
-
-
-def test_pathbook_forgets_the_pauses_of_paths_that_are_not_here() -> None:
-    book = PathBook(Settings())
-    with patch.multiple(pathbook_module, SPARE_PAUSES=10, MOST_LEFT=50):
-        kept = book.take("kept", None)
-        kept.sessions[1] = None  # type: ignore[assignment]
-        kept.paused_until = T0 + 500
-        book.rest(kept)
-        for n in range(100):
-            path = book.take(f"site{n}", None)
-            path.paused_until = T0 + n
-            path.is_changed = True
-            book.rest(path)
-            assert book.maybe_leave(path)
-            assert book.is_full == (n >= 49)
-        assert len(book._pauses) <= 13
-        assert book.rested(T0 + 499) == []
-        assert book.rested(T0 + 500) == [kept]
-        book.to_remember(T0)
-        assert not book.is_full
-        # One that is taken again rests as before.
-        again = book.take("site99", None)
-        assert book.next_rested() == again.paused_until

@@ -45,7 +45,7 @@ def turns(writer: Writer) -> Turns:
 
 
 def test_ordering_takes_more_and_more_until_they_take_too_long(turns: Turns) -> None:
-    assert [len(turns.turn(ALONE_S / 10)) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
+    assert [len(turns.turn(ALONE_S / 10.5)) for _ in range(6)] == [1, 2, 4, 8, 10, 10]
     assert len(turns.turn(ALONE_S * 2)) == 10
     assert len(turns.turn(0.0)) == 1
 
