@@ -62,7 +62,7 @@ class LinkWork:
         for _ in range(n_messages):
             self._n_put += 1
             id_ = id_of(self._n_put)
-            said.append(self._puts.add(id_, Pending(encode(put_head(self._n_put)), (FIELD, BODY), self, 0.0)))
+            said += self._puts.add(id_, Pending(encode(put_head(self._n_put)), (FIELD, BODY), self, 0.0))
         puts = [read_put(payload) for _, payload in self._at_queue.feed(b"".join(said))]
         answers = [frame(Kind.STORED, b"".join([put.head.id for put in puts]))]
         parts = [part_name(put.head.id, 0) for put in puts]

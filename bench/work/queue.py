@@ -27,7 +27,7 @@ from mta.link import (
     decoder,
     frame,
 )
-from mta.link.frames import MAX_FRAME_OCTETS, encode, put_frame
+from mta.link.frames import MAX_FRAME_OCTETS, encode, put_pieces
 from mta.queue.changes import Circumstances
 from mta.queue.clock import Clock
 from mta.queue.desk import Desk
@@ -95,7 +95,8 @@ class Worker:
             self._settlements.clear()
         heads = [self._head.replace(self._mark, id_) for id_ in ids]
         if heads:
-            self._say("in", b"".join([put_frame(head, (FIELD, BODY), self.n_stored, False) for head in heads]))
+            puts = [put_pieces(head, (FIELD, BODY), self.n_stored, False) for head in heads]
+            self._say("in", b"".join([piece for pieces in puts for piece in pieces]))
 
     def hear(self) -> None:
         """Take in what the queue process says; deliver what it leases."""

@@ -9,8 +9,9 @@ class FrameReader:
     def __init__(self, max_octets: int) -> None:
         """Refuse frames whose length field exceeds `max_octets`."""
 
-    def feed(self, data: bytes, /) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes | memoryview, /) -> list[tuple[int, bytes]]:
         """Return the frames that became complete, oldest first, as (kind, payload).
 
-        Raises ValueError for a frame that is empty or longer than `max_octets`; the reader is of no use after that.
+        Nothing of `data` is kept. Raises ValueError for a frame that is empty or longer than `max_octets`; the reader is
+        of no use after that.
         """

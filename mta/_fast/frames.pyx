@@ -5,6 +5,7 @@ full length when the frame's head was known.
 """
 
 cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
@@ -36,9 +37,16 @@ cdef class FrameReader:
     def n_buffered(self):
         return self._n_head + self._n_filled
 
-    def feed(self, bytes data not None, /):
-        cdef const unsigned char* octets = data
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    def feed(self, data, /):
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self._cut(<const unsigned char*> view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef list _cut(self, const unsigned char* octets, Py_ssize_t size):
+        """Return the frames that these octets complete."""
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t length
         cdef list frames = []

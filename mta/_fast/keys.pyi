@@ -13,6 +13,12 @@ def number_key(value: int, /) -> bytes:
 def body_key(extent: int, chunk: int, /) -> bytes:
     """Return extent 8 · chunk 2."""
 
+def chunk_rows(extent: int, content: bytes | memoryview, size: int, /) -> list[tuple[bytes, bytes]]:
+    """Return the rows of a whole extent: under each `body_key` a copy of the next `size` octets, the last one shorter.
+
+    Raises ValueError for a size below 1, OverflowError for more than 65,536 chunks.
+    """
+
 def wake_key(due: int, queue: int, /) -> bytes:
     """Return due 8 · queue 8."""
 

@@ -1,11 +1,15 @@
 """Pack the keys of the queue's tables; the contract is keys.pyi, what they mean is in `mta.store.keys`."""
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 # An enum would make an int of it, and a negative one.
 cdef uint32_t SUSPECT_BIT = <uint32_t> 1 << 31
+
+cdef enum:
+    MOST_CHUNKS = 1 << 16  # a chunk has 2 octets in its key
 
 
 cdef inline bytes empty(Py_ssize_t size):
@@ -42,11 +46,37 @@ def number_key(uint64_t value, /):
     return key
 
 
-def body_key(uint64_t extent, uint16_t chunk, /):
+cdef inline bytes packed_body_key(uint64_t extent, uint16_t chunk):
     cdef bytes key = empty(10)
     put_u64(octets_of(key), extent)
     put_u16(octets_of(key) + 8, chunk)
     return key
+
+
+def body_key(uint64_t extent, uint16_t chunk, /):
+    return packed_body_key(extent, chunk)
+
+
+def chunk_rows(uint64_t extent, content, Py_ssize_t size, /):
+    cdef Py_buffer view
+    cdef Py_ssize_t chunk
+    cdef const char* octets
+    cdef list rows = []
+    if size < 1:
+        raise ValueError(f"chunks of {size} octets")
+    PyObject_GetBuffer(content, &view, PyBUF_SIMPLE)
+    try:
+        if view.len > size * MOST_CHUNKS:
+            raise OverflowError(f"{view.len} octets are more than {MOST_CHUNKS} chunks")
+        octets = <const char*> view.buf
+        for chunk in range((view.len + size - 1) // size):
+            rows.append((
+                packed_body_key(extent, <uint16_t> chunk),
+                PyBytes_FromStringAndSize(octets + chunk * size, min(size, view.len - chunk * size)),
+            ))
+    finally:
+        PyBuffer_Release(&view)
+    return rows
 
 
 def wake_key(uint64_t due, uint64_t queue, /):

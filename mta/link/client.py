@@ -150,7 +150,7 @@ class QueueLink:
             self.recent.add(head, len(encoded), content, self._loop.time())
         said = self._puts.add(head.id, Pending(encoded, content, waiter, self._loop.time(), n_parts, octets))
         if self._is_up:
-            self._ends["in"].out.append(said)
+            self._ends["in"].out.extend(said)
             self._flush_soon()
 
     def part(self, id_: bytes, number: int, octets: memoryview, waiter: PartWaiter) -> None:

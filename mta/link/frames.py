@@ -83,7 +83,7 @@ __all__ = [
     "decoder",
     "encode",
     "frame",
-    "put_frame",
+    "put_pieces",
     "read_put",
 ]
 
@@ -185,7 +185,7 @@ class Put(msgspec.Struct, frozen=True):
     """A PUT taken apart; or a PUT_END, where `content` goes in front of `n_parts` parts and `octets` is all of it."""
 
     head: PutHead
-    content: bytes
+    content: bytes | memoryview
     confirmed: int
     repeat: bool
     n_parts: int = 0
@@ -363,10 +363,10 @@ def frame(kind: int, payload: object = b"") -> bytes:
     return _header.pack(len(body) + 1, kind) + body
 
 
-def put_frame(head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool) -> bytes:
-    """Return a PUT frame; `head` is an encoded PutHead, `content` are the pieces of the message."""
+def put_pieces(head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool) -> list[bytes]:
+    """Return a PUT frame in pieces; `head` is an encoded PutHead, `content` are the pieces of the message."""
     n_octets = _put.size - 4 + len(head) + sum(map(len, content))
-    return b"".join((_put.pack(n_octets, PUT, len(head), confirmed, repeat), head, *content))
+    return [_put.pack(n_octets, PUT, len(head), confirmed, repeat), head, *content]
 
 
 def read_put(payload: bytes) -> Put:
@@ -375,8 +375,9 @@ def read_put(payload: bytes) -> Put:
         raise ValueError("a PUT without a head")
     n_head, confirmed, repeat = _put_rest.unpack_from(payload)
     end = _put_rest.size + n_head
-    head = _decode_put(memoryview(payload)[_put_rest.size : end])
+    octets = memoryview(payload)
+    head = _decode_put(octets[_put_rest.size : end])
     # A part's name is cut at this length: the parts of such a message could never be settled.
     if len(head.id) != ID_OCTETS:
         raise ValueError(f"a PUT with an id of {len(head.id)} octets")
-    return Put(head, payload[end:], confirmed, repeat)
+    return Put(head, octets[end:], confirmed, repeat)

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mta.link.frames import ID_OCTETS, PART_OCTETS, Kind, Put, put_frame, read_put
+from mta.link.frames import ID_OCTETS, PART_OCTETS, Kind, Put, put_pieces, read_put
 
-__all__ = ["Part", "end_frame", "part_head", "read_end", "read_id", "read_part", "read_part_stored"]
+__all__ = ["Part", "end_pieces", "part_head", "read_end", "read_id", "read_part", "read_part_stored"]
 
 _part = struct.Struct("<IB16sI?")
 _part_rest = struct.Struct("<16sI?")
@@ -60,10 +60,13 @@ def read_part(payload: bytes) -> Part:
     return Part(id_, number, repeat, memoryview(payload)[_part_rest.size :])
 
 
-def end_frame(head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool, n_parts: int, octets: int) -> bytes:
-    """Return a PUT_END frame; `head` and `content` as in `put_frame`, `octets` are those of the whole message."""
-    rest = put_frame(head, content, confirmed, repeat)[HEADER_OCTETS:]
-    return _end.pack(_end.size - 4 + len(rest), Kind.PUT_END, n_parts, octets) + rest
+def end_pieces(
+    head: bytes, content: Sequence[bytes], confirmed: int, repeat: bool, n_parts: int, octets: int
+) -> list[bytes]:
+    """Return a PUT_END frame in pieces; `head` and `content` as in `put_pieces`, `octets` are the whole message's."""
+    first, *rest = put_pieces(head, content, confirmed, repeat)
+    payload = [first[HEADER_OCTETS:], *rest]
+    return [_end.pack(_end.size - 4 + sum(map(len, payload)), Kind.PUT_END, n_parts, octets), *payload]
 
 
 def read_end(payload: bytes) -> Put:

@@ -3,5 +3,5 @@ cdef class Puts:
     cdef dict _withdrawn
     cdef public object n_confirmed
 
-    cpdef bytes add(self, bytes id_, pending)
+    cpdef list add(self, bytes id_, pending)
     cpdef stored(self, bytes ids)

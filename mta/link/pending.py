@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from mta.link.contract import Waiter
-from mta.link.frames import Kind, Refused, frame, put_frame
-from mta.link.parts import end_frame
+from mta.link.frames import Kind, Refused, frame, put_pieces
+from mta.link.parts import end_pieces
 from mta.reply import Reply
 
 __all__ = ["Pending", "Puts"]
@@ -30,11 +30,11 @@ class Pending(msgspec.Struct):
     n_parts: int = 0
     octets: int = 0
 
-    def frame(self, confirmed: int, repeat: bool) -> bytes:
-        """Return the frame to say it with."""
+    def pieces(self, confirmed: int, repeat: bool) -> list[bytes]:
+        """Return the frame to say it with, in pieces."""
         if self.n_parts:
-            return end_frame(self.head, self.content, confirmed, repeat, self.n_parts, self.octets)
-        return put_frame(self.head, self.content, confirmed, repeat)
+            return end_pieces(self.head, self.content, confirmed, repeat, self.n_parts, self.octets)
+        return put_pieces(self.head, self.content, confirmed, repeat)
 
 
 class Puts:
@@ -49,10 +49,10 @@ class Puts:
     def __len__(self) -> int:
         return len(self._pending) + len(self._withdrawn)
 
-    def add(self, id_: bytes, pending: Pending) -> bytes:
-        """Keep a message until it is answered; return its frame."""
+    def add(self, id_: bytes, pending: Pending) -> list[bytes]:
+        """Keep a message until it is answered; return its frame in pieces."""
         self._pending[id_] = pending
-        return pending.frame(self.n_confirmed, False)
+        return pending.pieces(self.n_confirmed, False)
 
     def withdraw(self, id_: bytes, *, is_up: bool) -> bytes | None:
         """Take a message back for which nobody waits any more; return the frame, None if it was not pending."""
@@ -62,8 +62,8 @@ class Puts:
         return frame(Kind.WITHDRAW, id_)
 
     def again(self) -> Iterator[bytes]:
-        """Yield the frame of every message, as a repeat, over a new connection."""
-        return (pending.frame(0, True) for pending in self._pending.values())
+        """Yield the pieces of every message's frame, as a repeat, over a new connection."""
+        return (piece for pending in self._pending.values() for piece in pending.pieces(0, True))
 
     def withdrawals_again(self) -> list[bytes]:
         """Return the frames that take messages back, over a new connection."""

@@ -42,7 +42,7 @@ class Connection:
             return []
         except OSError as problem:
             raise LinkLost(str(problem)) from problem
-        return self._frames.feed(bytes(self._buffer[:n_octets]))
+        return self._frames.feed(self._buffer[:n_octets])
 
     def send(self, frame: bytes) -> None:
         """Gather a frame; `flush` writes it."""

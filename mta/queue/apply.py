@@ -63,7 +63,7 @@ class Off(msgspec.Struct, frozen=True):
 
 
 def put_message(
-    writer: Writer, head: PutHead, content: bytes, now: int, repeat: bool, streamed: int = 0
+    writer: Writer, head: PutHead, content: bytes | memoryview, now: int, repeat: bool, streamed: int = 0
 ) -> list[Arrived] | None:
     """Put a message with all its parts, due at `now`; None when it is here already or was, and must only be answered.
 

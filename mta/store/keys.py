@@ -27,7 +27,7 @@ from functools import lru_cache
 
 import msgspec
 
-from mta._fast import body_key, due_key, number, number_key, numbered, timer_key, turn, wake_key
+from mta._fast import body_key, chunk_rows, due_key, number, number_key, numbered, timer_key, turn, wake_key
 from mta.message import QueueName
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "NEVER_MS",
     "TABLES",
     "body_key",
+    "chunk_rows",
     "due_key",
     "due_of",
     "message_of",

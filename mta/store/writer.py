@@ -19,7 +19,7 @@ import msgspec
 
 from mta.store.codec import CHUNK_OCTETS, CounterRow, checked, decode_counter, encode
 from mta.store.errors import StorageFull, StoreError, meaning
-from mta.store.keys import LOST_EXTENT, TABLES, body_key, number, number_key, tenant_key
+from mta.store.keys import LOST_EXTENT, TABLES, body_key, chunk_rows, number, number_key, tenant_key
 from mta.store.snapshot import Snapshot
 
 __all__ = ["MAX_TABLES", "Writer"]
@@ -58,7 +58,7 @@ class Writer:
             text = str(problem)
             raise StoreError(text if str(path) in text else f"{path}: {text}") from problem
         self._txn: lmdb.Transaction | None = None
-        self._chunks: list[tuple[bytes, bytes | memoryview]] = []
+        self._chunks: list[tuple[bytes, bytes]] = []
         self._events: list[tuple[bytes, bytes]] = []
         self._dirty: set[str] = set()
         self.forget_dead_readers()
@@ -185,11 +185,9 @@ class Writer:
             raise StoreError("no transaction is open")
         return self._txn
 
-    def _put_run(self, table: str, rows: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    def _put_run(self, table: str, rows: Sequence[tuple[bytes, bytes]]) -> None:
         if rows:
-            # It takes any buffer as a value; its stubs know bytes.
-            run = cast("Sequence[tuple[bytes, bytes]]", rows)
-            consumed, added = self._open().cursor(self._table[table]).putmulti(run, append=True, overwrite=False)
+            consumed, added = self._open().cursor(self._table[table]).putmulti(rows, append=True, overwrite=False)
             if consumed != len(rows) or added != len(rows):
                 raise StoreError(f"{table}: only {added} of {len(rows)} rows were appended")
 
@@ -250,16 +248,12 @@ class Writer:
     def add_extent(self, content: bytes | memoryview) -> int:
         """Take `content` in chunks under a new extent number, and return the number.
 
-        Numbers are given here, inside the transaction, so that every body row is a true append. The chunks of a
-        memoryview are views, too: it must not change before the commit.
+        Numbers are given here, inside the transaction, so that every body row is a true append.
         """
         extent = self._next_extent
         self._next_extent += 1
         self.live_octets += len(content)
-        self._chunks.extend(
-            (body_key(extent, chunk), content[start : start + CHUNK_OCTETS])
-            for chunk, start in enumerate(range(0, len(content), CHUNK_OCTETS))
-        )
+        self._chunks += chunk_rows(extent, content, CHUNK_OCTETS)
         return extent
 
     def share_extent(self, extent: int) -> None:

@@ -139,5 +139,15 @@ def test_frame_reader_empty_or_too_long_raises_at_any_cut(wire: bytes) -> None:
             reader.feed(frame(1, b"x"))
 
 
+def test_frame_reader_keeps_nothing_of_a_buffer_that_is_used_again() -> None:
+    wire, buffer = frame(1, b"first") + frame(2, b"second"), bytearray(7)
+    reader, found = FrameReader(10), list[tuple[int, bytes]]()
+    for at in range(0, len(wire), 7):
+        piece = wire[at : at + 7]
+        buffer[: len(piece)] = piece
+        found += reader.feed(memoryview(buffer)[: len(piece)])
+    assert found == [(1, b"first"), (2, b"second")]
+
+
 def test_frame_reader_longest_allowed_frame_passes() -> None:
     assert FrameReader(10).feed(frame(1, b"x" * 9)) == [(1, b"x" * 9)]

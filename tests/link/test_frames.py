@@ -29,7 +29,7 @@ from mta.link import (
     frame,
     read_put,
 )
-from mta.link.frames import MAX_FRAME_OCTETS, encode, put_frame
+from mta.link.frames import MAX_FRAME_OCTETS, encode, put_pieces
 from mta.message import Outcome, QueueName
 from tests.cuts import CUT_IDS, CUTS, Cut
 
@@ -95,7 +95,7 @@ def test_frame_of_every_kind_any_cut_is_the_same(cut: Cut) -> None:
 @pytest.mark.parametrize("content", [(), (b"",), (b"a",), (b"a\r\n", b"", b"\0" * 3000)])
 @pytest.mark.parametrize("repeat", [False, True])
 def test_put_any_cut_is_the_same(cut: Cut, content: tuple[bytes, ...], repeat: bool) -> None:
-    wire = put_frame(encode(HEAD), content, 4_000_000_000, repeat)
+    wire = b"".join(put_pieces(encode(HEAD), content, 4_000_000_000, repeat))
     found = read(wire + frame(Kind.READY), cut)
     assert [kind for kind, _ in found] == [Kind.PUT, Kind.READY]
     put = read_put(found[0][1])
@@ -111,10 +111,10 @@ HEAD_OCTETS = encode(HEAD)
         # No head, half a head, a head longer than the frame, one with something behind it, one of another kind.
         b"",
         bytes(8),
-        put_frame(HEAD_OCTETS[:-1], (), 0, False)[5:],
-        put_frame(HEAD_OCTETS, (), 0, False)[5:-1],
-        put_frame(HEAD_OCTETS + b"\0", (), 0, False)[5:],
-        put_frame(encode(Welcome(1, 2)), (b"content",), 0, False)[5:],
+        b"".join(put_pieces(HEAD_OCTETS[:-1], (), 0, False))[5:],
+        b"".join(put_pieces(HEAD_OCTETS, (), 0, False))[5:-1],
+        b"".join(put_pieces(HEAD_OCTETS + b"\0", (), 0, False))[5:],
+        b"".join(put_pieces(encode(Welcome(1, 2)), (b"content",), 0, False))[5:],
     ],
 )
 def test_put_malformed_is_refused(payload: bytes) -> None:

@@ -6,7 +6,7 @@ import pytest
 from mta._fast import FrameReader
 from mta.link import PART_OCTETS, Kind, read_end, read_id, read_part
 from mta.link.frames import MAX_FRAME_OCTETS, encode
-from mta.link.parts import end_frame, part_head, read_part_stored
+from mta.link.parts import end_pieces, part_head, read_part_stored
 from tests.cuts import CUT_IDS, CUTS, Cut
 from tests.link.test_frames import HEAD
 
@@ -38,7 +38,7 @@ def test_part_of_the_largest_size_fits_a_frame() -> None:
 @pytest.mark.parametrize("cut", CUTS, ids=CUT_IDS)
 def test_end_any_cut_is_the_same(cut: Cut) -> None:
     reader = FrameReader(MAX_FRAME_OCTETS)
-    wire = end_frame(HEAD_OCTETS, (b"front", b"!"), 7, True, 128, 1 << 27)
+    wire = b"".join(end_pieces(HEAD_OCTETS, (b"front", b"!"), 7, True, 128, 1 << 27))
     ((kind, payload),) = [found for piece in cut(wire) for found in reader.feed(piece)]
     put = read_end(payload)
     assert kind == Kind.PUT_END
@@ -52,9 +52,9 @@ def test_end_any_cut_is_the_same(cut: Cut) -> None:
         b"",
         bytes(11),
         # Without parts, or with nothing in them, it would be a PUT.
-        end_frame(HEAD_OCTETS, (b"front",), 0, False, 0, 100)[5:],
-        end_frame(HEAD_OCTETS, (b"front",), 0, False, 1, 5)[5:],
-        end_frame(HEAD_OCTETS[:-1], (), 0, False, 1, 100)[5:],
+        b"".join(end_pieces(HEAD_OCTETS, (b"front",), 0, False, 0, 100))[5:],
+        b"".join(end_pieces(HEAD_OCTETS, (b"front",), 0, False, 1, 5))[5:],
+        b"".join(end_pieces(HEAD_OCTETS[:-1], (), 0, False, 1, 100))[5:],
     ],
 )
 def test_end_malformed_is_refused(payload: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mta.config import Config, Listener
 from mta.link import LINK_VERSION, Connection, Hello, Kind, Put, Settle, frame
-from mta.link.frames import encode, put_frame
+from mta.link.frames import encode, put_pieces
 from mta.queue.batch import MOST_CHANGES
 from mta.queue.changes import Change, Circumstances, PutChange, SettleChange
 from mta.queue.desk import FEW_CHANGES, Desk
@@ -67,7 +67,7 @@ class Served:
         self.ends["out"].sendall(b"".join(frame(Kind.SETTLE, Settle(0, (one,))) for one in told))
 
     def put(self, messages: list[Put]) -> None:
-        frames = [put_frame(encode(message.head), [message.content], 0, False) for message in messages]
+        frames = [b"".join(put_pieces(encode(message.head), [message.content], 0, False)) for message in messages]
         self.ends["in"].sendall(b"".join(frames))
 
 

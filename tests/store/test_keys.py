@@ -19,7 +19,7 @@ from mta.store import (
     wake_key,
 )
 from mta.store.codec import CHUNK_OCTETS, ROW_OCTETS, checked
-from mta.store.keys import body_key, timer_key, turn
+from mta.store.keys import body_key, chunk_rows, timer_key, turn
 
 U64 = st.integers(0, 2**64 - 1)
 U16 = st.integers(0, 2**16 - 1)
@@ -56,6 +56,24 @@ def test_keys_hold_numbers_big_endian_in_their_places(id_: bytes, big: int, smal
     assert part_name(id_, small) == id_ + u16
     assert due_key(small, big, id_) == bytes(6) + u16 + u64 + id_
     assert timer_of(timer_key(big, id_, kind)) == (big, id_, kind)
+
+
+@given(U64, st.binary(max_size=50), st.integers(1, 60))
+def test_chunk_rows_any_content_is_cut_in_order(extent: int, content: bytes, size: int) -> None:
+    wanted = [
+        (body_key(extent, number), content[at : at + size]) for number, at in enumerate(range(0, len(content), size))
+    ]
+    assert chunk_rows(extent, content, size) == wanted
+    assert chunk_rows(extent, memoryview(bytearray(content)), size) == wanted
+
+
+def test_chunk_rows_more_than_a_key_can_count_are_refused() -> None:
+    assert chunk_rows(1, bytes(65_536), 1)[-1] == (body_key(1, 65_535), b"\0")
+    with pytest.raises(OverflowError, match="65537 octets are more than 65536 chunks"):
+        chunk_rows(1, bytes(65_537), 1)
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="chunks of"):
+            chunk_rows(1, b"x", size)
 
 
 @given(st.integers(0, 2**70), st.booleans())
