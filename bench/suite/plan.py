@@ -26,6 +26,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     pipelining: bool = True
     fresh: bool = False
     """A new connection for each message; otherwise they are kept."""
+    domains: int = 1
+    """The recipients are spread over so many, all of them at the same next hop."""
     is_pinned: bool = False
     """The server has one core, source and sink another; otherwise the kernel places them all."""
     share: float = 0.0
@@ -41,6 +43,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """All of it in words."""
         words = [f"{self.connections} {'fresh' if self.fresh else 'kept'}", self.size]
+        words += [f"{self.domains:,} domains"] * (self.domains > 1)
         words += ["no PIPELINING"] * (not self.pipelining) + ["pinned"] * self.is_pinned
         words += [f"at {self.share:.0%}"] * (self.share > 0)
         return ", ".join(words)
@@ -117,7 +120,7 @@ def _full() -> tuple[Group, ...]:
             groups.append(Group(Shape(pipelining=pipelining, is_pinned=is_pinned), (*BOTH, *OTHERS)))
         if not is_pinned:
             groups += [Group(Shape(share=share), BOTH) for share in (0.5, 0.7, 0.9)]
-            groups += [Group(KEPT, WORKERS), Group(KEPT, WAYS)]
+            groups += [Group(KEPT, WORKERS), Group(KEPT, WAYS), Group(Shape(domains=1000), BOTH)]
         for fresh in (False, True):
             loads = [(n, 4 * KB) for n in (1, 4, 16, 50, 200, 1000)]
             loads += [(50, octets) for octets in (KB, 32 * KB, 256 * KB, 10 * MB)]
@@ -130,7 +133,7 @@ def _full() -> tuple[Group, ...]:
 
 FULL = Plan(
     name="full",
-    runs=5,
+    runs=3,
     seconds=4.0,
     open_seconds=10.0,
     limit_s=10_200.0,

@@ -190,6 +190,7 @@ class _Turns:
             pipelining=shape.pipelining,
             fresh=shape.fresh,
             octets=shape.octets,
+            domains=shape.domains,
         )
 
 

@@ -12,6 +12,6 @@ class FrameReader:
     def feed(self, data: bytes | memoryview, /) -> list[tuple[int, bytes]]:
         """Return the frames that became complete, oldest first, as (kind, payload).
 
-        Nothing of `data` is kept. Raises ValueError for a frame that is empty or longer than `max_octets`; the reader is
-        of no use after that.
+        Nothing of `data` is kept. Raises ValueError for a frame that is empty or longer than `max_octets`; after that
+        the reader is of no use.
         """
