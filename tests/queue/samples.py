@@ -94,7 +94,7 @@ def notice(number: int, about: Put, sender: str = "s@a.test") -> Notice:
     """Return a notice to the sender of a message."""
     written = put(number, (sender,), content=b"undelivered", tenant=about.head.tenant, lifetime_ms=500_000)
     head = msgspec.structs.replace(written.head, sender="")
-    return Notice(head, written.content)
+    return Notice(head, bytes(written.content))
 
 
 class Told:

@@ -312,4 +312,4 @@ class Simulation:
             message, head=msgspec.structs.replace(message.head, sender="", received_at=wall)
         )
         self._expect(message)
-        return Notice(message.head, message.content)
+        return Notice(message.head, bytes(message.content))

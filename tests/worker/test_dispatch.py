@@ -173,7 +173,7 @@ def test_lease_of_our_own_message_that_is_not_new_is_read(run: Callable[[Talk], 
 
 def test_read_of_our_own_message_that_had_to_make_room(run: Callable[[Talk], None]) -> None:
     async def talk(bench: Bench) -> None:
-        bench.link.put(SECOND.head, (SECOND.content,), Putter())
+        bench.link.put(SECOND.head, (bytes(SECOND.content),), Putter())
         lost = put(9, ("x@sink.test",))
         bench.link.put(lost.head, (b"",), Putter())
         bench.lease(7, part_of(SECOND), part_of(lost), new=b"\1\1")
