@@ -67,7 +67,9 @@ class Served:
         self.ends["out"].sendall(b"".join(frame(Kind.SETTLE, Settle(0, (one,))) for one in told))
 
     def put(self, messages: list[Put]) -> None:
-        frames = [b"".join(put_pieces(encode(message.head), [bytes(message.content)], 0, False)) for message in messages]
+        frames = [
+            b"".join(put_pieces(encode(message.head), [bytes(message.content)], 0, False)) for message in messages
+        ]
         self.ends["in"].sendall(b"".join(frames))
 
 
