@@ -78,11 +78,21 @@ lint: build
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint mta bench
 
-bench: build peers
+# A peer that cannot be had is left out, by name.
+bench: build
+	-@$(MAKE) --no-print-directory peers
 	$(BIN)/python -m bench.suite run headline
 
-bench-full: build peers
-	$(BIN)/python -m bench.suite run full --resume
+# After an interruption it goes on where it was, as long as nothing was built again.
+bench-full: bench/results/idle.json bench/results/deep.json
+	-@$(MAKE) --no-print-directory peers
+	$(BIN)/python -m bench.suite run full --resume $(patsubst %,--with %,$^)
+
+bench/results/idle.json: .venv/compiled
+	$(BIN)/python -m bench.idle --json $@
+
+bench/results/deep.json: .venv/compiled
+	$(BIN)/python -m bench.deep --depths 100000,1000000 --json $@
 
 # Instructions a message, against those that are kept for this build.
 counts: build

@@ -42,16 +42,15 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def _measure(server: Posthaste, sink: Sink, load: Load) -> Run:
-    cpu_before_s, began_at = server.cpu_s(), time.monotonic()
+    cpu_before_s = server.cpu_s()
     sent = send(server.address, load)
     sink.wait(sent, ARRIVE_S)
-    lasted_s = time.monotonic() - began_at
     tally = sink.tally(sent.run)
     if sent.accepted < sent.offered or tally.doubled or tally.changed:
         raise RuntimeError(f"{sent.accepted} of {sent.offered} accepted, refused {sent.refused}, {tally}")
     time.sleep(SETTLE_S)
     cpu_us = (server.cpu_s() - cpu_before_s) / sent.accepted * 1e6
-    return Run(sent.accepted / lasted_s, cpu_us, percentiles(sent.reply_us).p99 / 1000)
+    return Run(sent.accepted / tally.lasted_s, cpu_us, percentiles(sent.reply_us).p99 / 1000)
 
 
 def compare(servers: Mapping[str, Posthaste], sink: Sink, load: Load, runs: int) -> dict[str, Figures]:

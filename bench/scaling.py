@@ -4,7 +4,8 @@
     python -m bench.scaling COSTS.json               print what the model makes of them, as Markdown
 
 The costs are CPU seconds a message of each kind of process. A worker's and the report process's are taken to be the
-same whatever the rate. The queue process's are a share of each message and a share of each commit, and the commit's is
+same whatever the rate; the master and the state process take less than a microsecond together, and are left out. The
+queue process's are a share of each message and a share of each commit, and the commit's is
 the smaller the more messages a commit holds; both are fitted (least squares) over loads that fill commits differently.
 """
 

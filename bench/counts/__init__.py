@@ -2,10 +2,23 @@
 
 Each piece of `bench.work` runs under valgrind's callgrind in processes of its own. Rule: two counts of one build differ
 by less than half a percent, so that two percent more is a change. Counts of different builds (interpreter, compiler,
-Cython, libraries) are not compared: `kept` says what makes a build.
+Cython, libraries) differ by a few percent for no reason of ours: `kept` says what makes a build.
 """
 
 from bench.counts.callgrind import LAYOUTS, MORE_LAYOUTS, CountFailed, count
-from bench.counts.kept import KEPT, MOST, build, find_kept, judge, keep
+from bench.counts.kept import KEPT, MOST, MOST_OF_NEAREST, build, find_kept, find_nearest, judge, keep
 
-__all__ = ["KEPT", "LAYOUTS", "MORE_LAYOUTS", "MOST", "CountFailed", "build", "count", "find_kept", "judge", "keep"]
+__all__ = [
+    "KEPT",
+    "LAYOUTS",
+    "MORE_LAYOUTS",
+    "MOST",
+    "MOST_OF_NEAREST",
+    "CountFailed",
+    "build",
+    "count",
+    "find_kept",
+    "find_nearest",
+    "judge",
+    "keep",
+]

@@ -2,7 +2,8 @@
 
 A build is everything besides this source that decides how many instructions there are: the interpreter and what it was
 compiled with, the compiler and Cython, the libraries that do a share of the work, what the processor offers to them,
-and valgrind, which runs it. Rule: a count is compared with one of the very same build, or not at all.
+and valgrind, which runs it. Rule: a count is compared with one of the very same build. Where there is none, because a
+library was released since, the build that differs in the fewest things has to do, and more is let pass.
 """
 
 import platform
@@ -18,11 +19,13 @@ import msgspec
 from bench.counts.callgrind import CountFailed
 from mta._fast import VECTOR_PATHS
 
-__all__ = ["KEPT", "MOST", "Kept", "build", "find_kept", "judge", "keep"]
+__all__ = ["KEPT", "MOST", "MOST_OF_NEAREST", "Kept", "build", "find_kept", "find_nearest", "judge", "keep"]
 
 KEPT = Path(__file__).with_name("kept.json")
 MOST = 1.02
 """Of the kept count; more is a failure."""
+MOST_OF_NEAREST = 1.1
+"""Of a count that was kept for another build."""
 PACKAGE = Path(__file__).resolve().parents[2] / "mta"
 
 
@@ -63,6 +66,19 @@ def find_kept(path: Path, of: Mapping[str, str]) -> dict[str, int] | None:
     return next((kept.counts for kept in _read(path) if kept.build == of), None)
 
 
+def find_nearest(path: Path, of: Mapping[str, str]) -> Kept | None:
+    """Return what is kept for the build that differs in the fewest things, of those for this processor and this version
+    of Python, whatever its patch level; None if there is none."""
+
+    def likeness(kept: Kept) -> int:
+        return sum(kept.build.get(what) == value for what, value in of.items())
+
+    def family(build: Mapping[str, str]) -> tuple[str, list[str]]:
+        return build["machine"], build["python"].split(".")[:2]
+
+    return max((kept for kept in _read(path) if family(kept.build) == family(of)), key=likeness, default=None)
+
+
 def keep(path: Path, of: Mapping[str, str], counts: Mapping[str, int]) -> None:
     """Keep these counts for a build, beside those of other work and of other builds."""
     before = find_kept(path, of) or {}
@@ -75,6 +91,6 @@ def _read(path: Path) -> list[Kept]:
     return msgspec.json.decode(path.read_bytes(), type=list[Kept]) if path.exists() else []
 
 
-def judge(kept: Mapping[str, int], counts: Mapping[str, int]) -> list[str]:
-    """Return the names of the work that takes too much more than was kept; what was not kept is not judged."""
-    return [name for name, found in counts.items() if name in kept and found > kept[name] * MOST]
+def judge(kept: Mapping[str, int], counts: Mapping[str, int], most: float = MOST) -> list[str]:
+    """Return the names of the work that takes more than `most` of what was kept; what was not kept is not judged."""
+    return [name for name, found in counts.items() if name in kept and found > kept[name] * most]

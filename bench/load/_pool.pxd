@@ -59,6 +59,7 @@ cdef class Pool:
     cdef int64_t now
     cdef int _epoll
     cdef int _timer
+    cdef int64_t _wakes_at
     cdef sockaddr_in _address
     cdef readonly int64_t broken
     cdef readonly int error

@@ -106,6 +106,9 @@ cdef class Pool:
     cdef void wake_at(self, int64_t due) noexcept:
         """Have `turn` return at that time at the latest."""
         cdef itimerspec at
+        if due == self._wakes_at:
+            return
+        self._wakes_at = due
         memset(&at, 0, sizeof(at))
         at.it_value.tv_sec = due // 1000000000
         at.it_value.tv_nsec = due % 1000000000

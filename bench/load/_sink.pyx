@@ -34,6 +34,7 @@ cdef enum:
     OUT_OCTETS = 4096
     READ_OCTETS = 262144
     N_EVENTS = 512
+    MOST_DIGITS = 18
 
 STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "message")
 USUAL = (
@@ -53,6 +54,7 @@ cdef struct session_t:
     bint is_reading         # the kernel is asked for input
     bint has_sender
     int n_recipients
+    int64_t recipient       # the number in the last one's name, -1 if there is none
     int64_t serial
     int64_t arrived_ns
     message_t message
@@ -275,6 +277,7 @@ cdef class Sink:
                 return 0
             if session.fd in self._addresses:
                 self._addresses[session.fd].append(path_of(line + 9, octets - 9))
+            session.recipient = number_of(line + 9, octets - 9)
             self._answer(session, RCPT_STAGE)
         elif octets == 4 and strncasecmp(line, b"DATA", 4) == 0:
             if not session.n_recipients:
@@ -383,6 +386,7 @@ cdef class Sink:
     cdef int _count(self, session_t* session) except -1:
         """Count a message that is answered 250."""
         cdef message_t* message = &session.message
+        cdef bint is_changed = message.found != message.wanted
         cdef bytes name
         if not message.has_id:
             self.unknown += 1
@@ -391,8 +395,22 @@ cdef class Sink:
             name = message.run[:RUN_OCTETS]
             self._last_run = self.runs.setdefault(name.decode("latin-1"), Run())
             self._last_name = name
-        self._last_run.add(message.number, message.found != message.wanted, message.due_ns, session.arrived_ns)
+        # The source names each recipient after its message: one that got another's mail is as bad as a changed one.
+        is_changed |= session.recipient >= 0 and session.recipient != message.number
+        self._last_run.add(message.number, is_changed, message.due_ns, session.arrived_ns)
         return 0
+
+
+cdef int64_t number_of(const char* rest, Py_ssize_t octets) noexcept:
+    """Return the number in a recipient `r7@sink.test>`, -1 for any other."""
+    cdef int64_t number = 0
+    cdef Py_ssize_t at = 1
+    if octets < 3 or rest[0] not in b"rR":
+        return -1
+    while at < octets and at < MOST_DIGITS and c'0' <= rest[at] <= c'9':
+        number = 10 * number + rest[at] - c'0'
+        at += 1
+    return number if 1 < at < octets and rest[at] == c'@' else -1
 
 
 cdef str path_of(const char* rest, Py_ssize_t octets):

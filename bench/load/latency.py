@@ -1,4 +1,4 @@
-"""Latencies as HDR histograms: three digits, microseconds, up to an hour. They travel as text, in results, too."""
+"""Latencies as HDR histograms: three digits, microseconds, up to an hour. They travel, and are kept, as text."""
 
 from collections.abc import Mapping
 

@@ -1,12 +1,17 @@
 """Posthaste itself, as a peer among peers: `bench.server.Server`, in an account of its own."""
 
+import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 from bench.peers.peer import Peer, PeerMissing
 from bench.server import MTA, Server
 
 __all__ = ["Posthaste"]
+
+PACKAGE = Path(__file__).resolve().parents[2] / "mta"
+SOURCES = {".py", ".pyx", ".pxd", ".h"}
 
 
 class Posthaste(Peer):
@@ -30,10 +35,13 @@ class Posthaste(Peer):
 
     @classmethod
     def require(cls) -> str:
-        """Return the version that is installed. Raises PeerMissing."""
+        """Return the version that is installed, and a digest of its source. Raises PeerMissing."""
         if not MTA.exists():
             raise PeerMissing(f"there is no {MTA}: make build")
-        return version("posthaste-mta")
+        digest = hashlib.sha256()
+        for path in sorted(path for path in PACKAGE.rglob("*") if path.suffix in SOURCES):
+            digest.update(path.read_bytes())
+        return f"{version('posthaste-mta')}, source {digest.hexdigest()[:12]}"
 
     def _launch(self) -> None:
         self.server.before = self._words()

@@ -1,7 +1,8 @@
 """The suite from the command line.
 
-python -m bench.suite run headline|full [--out FILE] [--resume]    measure; FILE.md and pictures are made beside FILE
-python -m bench.suite table FILE [--with OTHER]...                 print its page, with what bench.deep, idle found
+python -m bench.suite run headline|full [--out FILE] [--resume] [--with OTHER]...
+                                                                   measure; FILE.md and pictures are made beside FILE
+python -m bench.suite table FILE [--with OTHER]...                 print its page; OTHER is of bench.deep or bench.idle
 python -m bench.suite plot FILE                                    draw its pictures again
 python -m bench.suite compare OLD NEW                              exit 1 when a figure got worse by more than the noise
 """
@@ -12,12 +13,12 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.suite.asked import read_beside
+from bench.suite.asked import Row, read_beside
 from bench.suite.compare import compare, told
 from bench.suite.plan import PLANS, Plan
 from bench.suite.plots import plot
 from bench.suite.results import read
-from bench.suite.runner import left, run
+from bench.suite.runner import left, mismatch, run
 from bench.suite.table import markdown
 
 __all__ = ["main"]
@@ -35,14 +36,15 @@ def main(words: list[str] | None = None) -> int:
     running.add_argument("--resume", action="store_true", help="go on with FILE, or with the newest one of this plan")
     showing = commands.add_parser("table", help="print the page of a result file")
     showing.add_argument("file", type=Path)
-    showing.add_argument(
-        "--with",
-        type=Path,
-        dest="others",
-        action="append",
-        default=[],
-        help="a file of bench.deep or bench.idle --json",
-    )
+    for each in (running, showing):
+        each.add_argument(
+            "--with",
+            type=Path,
+            dest="others",
+            action="append",
+            default=[],
+            help="a file of bench.deep or bench.idle --json",
+        )
     drawing = commands.add_parser("plot", help="draw the pictures of a result file")
     drawing.add_argument("file", type=Path)
     comparing = commands.add_parser("compare", help="what got worse from one result file to another")
@@ -52,10 +54,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         match options.command:
             case "run":
-                return _run(PLANS[options.plan], options.out, resumes=options.resume)
+                return _run(PLANS[options.plan], options.out, options.others, resumes=options.resume)
             case "table":
-                more = [row for path in options.others for row in read_beside(path)]
-                print(markdown(read(options.file), more), end="")
+                print(markdown(read(options.file), _more(options.others)), end="")
             case "plot":
                 for path in plot(read(options.file), options.file.with_suffix("")):
                     print(path)
@@ -70,14 +71,19 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def _run(plan: Plan, out: Path | None, *, resumes: bool) -> int:
+def _more(others: list[Path]) -> list[Row]:
+    return [row for path in others for row in read_beside(path)]
+
+
+def _run(plan: Plan, out: Path | None, others: list[Path], *, resumes: bool) -> int:
     # Whoever ends this ends the servers, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path = out or _newest(plan, resumes=resumes)
     print(f"results go to {path}", file=sys.stderr)
+    more = _more(others)
     results = run(plan, path, resumes=resumes)
     pictures = plot(results, path.with_suffix(""))
-    page = markdown(results, pictures=[each for each in pictures if each.suffix == ".png"])
+    page = markdown(results, more, [each for each in pictures if each.suffix == ".png"])
     path.with_suffix(".md").write_text(page, encoding="utf-8")
     print(page, end="")
     undone = left(plan, results)
@@ -88,10 +94,13 @@ def _run(plan: Plan, out: Path | None, *, resumes: bool) -> int:
 
 
 def _newest(plan: Plan, *, resumes: bool) -> Path:
-    """Return the file to go on with, if there is one that is not whole, or a new one."""
+    """Return the newest file that can be gone on with and is not whole, or a new one."""
     if resumes:
-        for path in sorted(RESULTS.glob(f"{plan.name}-*.json"), reverse=True)[:1]:
-            if left(plan, read(path)):
+        for path in sorted(RESULTS.glob(f"{plan.name}-*.json"), reverse=True):
+            results = read(path)
+            if not mismatch(plan, results) and (
+                left(plan, results) or any(each.failed for each in results.measurements)
+            ):
                 return path
     now = datetime.datetime.now(datetime.UTC)
     return RESULTS / f"{plan.name}-{now:%Y%m%d-%H%M%S}.json"

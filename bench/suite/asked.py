@@ -4,7 +4,7 @@ A ratio is that of two medians; the least and the most beside it are of pairs, o
 What the suite does not measure itself, deep queues and idle connections, comes out of the files of their benchmarks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,7 +15,7 @@ from bench.suite.plan import KB, Shape
 from bench.suite.results import CPU, RATE, Figure, Measurement, Results, Run
 from bench.summary import Summary
 
-__all__ = ["Row", "asked", "read_beside"]
+__all__ = ["Row", "asked", "asked_beside", "read_beside"]
 
 HALF = Shape(share=0.5)
 UNPIPELINED = Shape(pipelining=False)
@@ -89,33 +89,51 @@ def _shares(one: Summary, other: Summary) -> Summary:
     return Summary(one.median / other.median, one.min / other.max, one.max / other.min)
 
 
+def asked_beside(rows: Sequence[Row]) -> list[Row]:
+    """Return a line for what is asked of deep queues and idle connections and is not among these rows."""
+    wanted = {f"{DEEP:,} deferred": "bench.deep", "10,000 idle connections": "bench.idle"}
+    told = {row.what.partition(":")[0] for row in rows}
+    return [_unmeasured(what, f"--with a file of {whose}") for what, whose in wanted.items() if what not in told]
+
+
 def asked(results: Results) -> list[Row]:
-    """Return a line for everything that is asked and that was measured."""
+    """Return a line for everything that is asked, whether it was measured or not."""
     rows: list[Row] = []
     for shape, figure, times in BESIDE_POSTFIX:
         ours, theirs = results.done("posthaste", shape), results.done("postfix", shape)
+        what = f"{shape.name}: {'messages/s' if figure is RATE else 'less CPU a message'}, times Postfix"
         if ours and theirs:
             more, less = (ours, theirs) if figure.is_better_high else (theirs, ours)
-            ratio = _ratio(more, less, figure.of)
-            what = f"{shape.name}: {'messages/s' if figure is RATE else 'less CPU a message'}, times Postfix"
-            rows.append(_row(what, ratio, least=times))
+            rows.append(_row(what, _ratio(more, less, figure.of), least=times))
+        elif times:
+            rows.append(_unmeasured(what, f"at least {times:g}"))
+    what = "p99 from end of data to 250 at 50 %, times p99 of an LMDB commit"
     if half := results.done("posthaste", HALF):
         ratio = Summary.of(run.reply.p99 / run.commit_p99_us for run in half.runs)
-        what = "p99 from end of data to 250 at 50 %, times p99 of an LMDB commit"
         rows.append(_row(what, ratio, most=COMMITS_A_REPLY, digits=2))
+    else:
+        rows.append(_unmeasured(what, f"at most {COMMITS_A_REPLY:g}"))
     for name, what, least in SCANS:
         if name in results.scans:
             rows.append(_row(what, Summary.of([results.scans[name]]), least=least, digits=2))
+        else:
+            rows.append(_unmeasured(what, f"at least {least:g}"))
+    what = "CPU a message with 2 workers, times that with 1"
     one, two = (results.done(f"posthaste, {words}", Shape()) for words in ("1 worker", "2 workers"))
     if one and two:
-        ratio = _ratio(two, one, CPU.of)
-        rows.append(_row("CPU a message with 2 workers, times that with 1", ratio, most=WORKERS_COST, digits=2))
+        rows.append(_row(what, _ratio(two, one, CPU.of), most=WORKERS_COST, digits=2))
+    else:
+        rows.append(_unmeasured(what, f"at most {WORKERS_COST:g}"))
     route = results.done("posthaste by route", Shape())
     for server, what in (("posthaste by MX", "routed by MX"), ("posthaste, limits", "with all client limits counted")):
         dear = results.done(server, Shape())
         if route and dear:
             rows.append(_row(f"CPU a message {what}, times that without", _ratio(dear, route, CPU.of), digits=2))
     return rows
+
+
+def _unmeasured(what: str, limit: str) -> Row:
+    return Row(what=what, figure="not measured", asked=limit, is_met=None)
 
 
 def _ratio(above: Measurement, below: Measurement, of: Callable[[Run], float]) -> Summary:

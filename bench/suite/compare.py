@@ -45,17 +45,20 @@ class Change(NamedTuple):
 
 
 def compare(old: Results, new: Results) -> tuple[list[Change], list[str]]:
-    """Return every figure that both files have, and the names of measurements that only fail in the new one."""
+    """Return every figure that both files have, and what went wrong with measurements that the old one has: those that
+    fail in the new one, and, if both are of one plan, those that are gone from it."""
     changes: list[Change] = []
     broken: list[str] = []
     for before in old.measurements:
         after = new.find(before.server, before.shape)
-        if after is None or not before.runs or before.failed:
+        if not before.runs or before.failed:
             continue
-        if after.failed:
+        if after is not None and after.failed:
             broken.append(f"{after.name}: {after.failed}")
-        elif after.runs:
+        elif after is not None and after.runs:
             changes += _changes(before, after)
+        elif old.plan == new.plan:
+            broken.append(f"{before.name}: is gone")
     return changes, broken
 
 

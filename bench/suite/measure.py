@@ -57,6 +57,7 @@ def drive(peer: Peer, sink: Sink, load: Load, *, cores: frozenset[int] | None = 
         messages=sent.accepted,
         others=sent.offered - sent.accepted,
         late=sent.late,
+        accepted_rate=round(sent.accepted / sent.lasted_s, 2),
         rate=round(sent.accepted / lasted_s, 2),
         cpu_us=server_us,
         machine_us=machine_us,
@@ -66,6 +67,7 @@ def drive(peer: Peer, sink: Sink, load: Load, *, cores: frozenset[int] | None = 
         left=n_left,
         reply=percentiles(sent.reply_us),
         whole=percentiles(sent.whole_us),
+        histograms={"reply": sent.reply_us, "whole": sent.whole_us, "delivery": tally.deliveries_us},
     )
 
 

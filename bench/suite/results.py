@@ -19,6 +19,7 @@ from bench.suite.plan import Shape
 from bench.summary import Summary
 
 __all__ = [
+    "ACCEPTED",
     "CPU",
     "RATE",
     "REPLY",
@@ -43,6 +44,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """That did not: refused, or lost with a connection before the 250."""
     late: int
     """Of an open loop: how many were begun more than a millisecond after their time."""
+    accepted_rate: float
+    """Messages a second that got their 250, from the first one begun to the last 250. A server that takes mail faster
+    than it sends it on has a queue at the end, and this is more than its rate."""
     rate: float
     """Messages a second, from the first one begun to the last one at the sink; of a server that only receives, to its
     last 250."""
@@ -55,13 +59,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     rss_octets: int
     """The most anonymous memory that the server's processes held together."""
     left: int
-    """Messages in its queue when the last 250 came; none is left a little later, or the measurement has failed."""
+    """Messages not at the sink when the source has ended, within a second after the last 250; later there are none, or
+    the measurement has failed."""
     reply: Percentiles
     """From the end of data to the 250."""
     whole: Percentiles
     """From MAIL to the 250; in an open loop from the time that the schedule had for it."""
     commit_p99_us: float = 0.0
     """Of an open loop: this machine's own LMDB commit, timed just before."""
+    histograms: dict[str, str] = {}
+    """Encoded HDR histograms of microseconds: `reply`, `whole`, and `delivery`, from MAIL or the scheduled time to the
+    sink. `bench.load.histogram` reads them."""
 
 
 class Figure(NamedTuple):
@@ -73,6 +81,7 @@ class Figure(NamedTuple):
 
 
 RATE = Figure("messages/s", lambda run: run.rate, is_better_high=True)
+ACCEPTED = Figure("accepted/s", lambda run: run.accepted_rate, is_better_high=True)
 CPU = Figure("CPU µs a message", lambda run: run.cpu_us)
 SPENT = (
     CPU,
@@ -111,7 +120,7 @@ class Measurement(msgspec.Struct, kw_only=True):
     def figures(self) -> tuple[Figure, ...]:
         """What is told of it."""
         # The rate of an open loop is given, not reached; latencies of a closed one are those of its connections.
-        return (*SPENT, *REPLY, *WHOLE) if self.shape.share else (RATE, *SPENT)
+        return (*SPENT, *REPLY, *WHOLE) if self.shape.share else (RATE, ACCEPTED, *SPENT)
 
     def sum_up(self, figure: Figure) -> Summary:
         """Return one figure of all its runs."""

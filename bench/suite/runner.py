@@ -12,7 +12,7 @@ import datetime
 import os
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -27,7 +27,7 @@ from bench.suite.plan import Group, Plan, Shape
 from bench.suite.results import RATE, About, Results, Run, read, write
 from bench.suite.servers import kind_of, serving
 
-__all__ = ["left", "run"]
+__all__ = ["left", "mismatch", "run"]
 
 FAULTS = (Failed, LoadFailed, StartFailed, OSError, RuntimeError)
 
@@ -79,12 +79,25 @@ def _todo(group: Group, plan: Plan, results: Results) -> list[str]:
     return [server for server, done in found.items() if done is None or len(done.runs) < plan.runs]
 
 
+def mismatch(plan: Plan, results: Results) -> str:
+    """Return what keeps these results from being gone on with, as in "another machine"; nothing if nothing does."""
+    if results.plan != plan.name:
+        return "another plan"
+    if results.machine != describe():
+        return "another machine"
+    for name, about in results.peers.items():
+        with suppress(PeerMissing):
+            if about.version != (version := kind_of(name).require()):
+                return f"another {name}: {about.version}, and here is {version}"
+    return ""
+
+
 def _begin(plan: Plan, path: Path, *, resumes: bool) -> Results:
     """Return the results so far; what is missing on this machine is found anew."""
     if resumes and path.exists():
         results = read(path)
-        if (results.plan, results.machine) != (plan.name, describe()):
-            raise ValueError(f"{path} is of another plan or another machine")
+        if why := mismatch(plan, results):
+            raise ValueError(f"{path} is of {why}")
         results.missing.clear()
     else:
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -134,7 +147,9 @@ class _Turns:
             able = [server for server in servers if self._attempt(server, is_warm_up=True)]
             for number in range(self._plan.runs):
                 commit_us = time_commits().p99_us if self._shape.share else 0.0
-                for server in list(able):
+                # Whatever follows from who comes first concerns each in turn.
+                turn = number % max(1, len(able))
+                for server in able[turn:] + able[:turn]:
                     measurement = self._results.record(server, self._shape)
                     if len(measurement.runs) > number:
                         continue

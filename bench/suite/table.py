@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.suite.asked import Row, asked
-from bench.suite.results import CPU, RATE, REPLY, SPENT, WHOLE, Measurement, Results
+from bench.suite.asked import Row, asked, asked_beside
+from bench.suite.results import ACCEPTED, CPU, RATE, REPLY, SPENT, WHOLE, Measurement, Results
 from bench.summary import Summary
 
 __all__ = ["markdown"]
 
 MET = {True: "met", False: "**not met**", None: ""}
 SAID = {
+    "messages/s": "from the first one begun until the last one is at the sink, with what piled up meanwhile",
     "left": "messages in the queue when the source has ended; a little later there are none",
     "source + sink": "CPU µs a message of both, which are in no server's figure",
     "reply": "from the end of data to the 250",
@@ -32,12 +33,12 @@ def markdown(results: Results, more: Sequence[Row] = (), pictures: Iterable[Path
         f"{results.commit.p50_us:.0f} µs (p99 {results.commit.p99_us:.0f}).",
         "Medians, with the least and the most of all runs; servers under one load take turns.",
     ]
-    if rows := [*asked(results), *more]:
-        cells = [(row.what, row.figure, row.asked, MET[row.is_met]) for row in rows]
-        blocks += ["## What is asked", _table(("what", "figure", "asked", ""), cells)]
+    rows = [*asked(results), *more, *asked_beside(more)]
+    cells = [(row.what, row.figure, row.asked, MET[row.is_met]) for row in rows]
+    blocks += ["## What is asked", _table(("what", "figure", "asked", ""), cells)]
     whole = [each for each in results.measurements if each.runs and not each.failed]
     if closed := [each for each in whole if not each.shape.share]:
-        blocks += ["## As fast as it is answered", _closed(closed), _explain("left", "source + sink")]
+        blocks += ["## As fast as it is answered", _closed(closed), _explain("messages/s", "left", "source + sink")]
     if opened := [each for each in whole if each.shape.share]:
         blocks += ["## On a schedule", _opened(opened), _explain("reply", "whole", "late")]
     blocks += ["## Servers", _peers(results)]
@@ -69,7 +70,7 @@ def _cell(summary: Summary) -> str:
 
 
 def _closed(measurements: Iterable[Measurement]) -> str:
-    figures = (RATE, *SPENT)
+    figures = (RATE, ACCEPTED, *SPENT)
     rows = []
     for each in measurements:
         load_us = Summary.of(run.source_us + run.sink_us for run in each.runs).median
@@ -98,4 +99,6 @@ def _peers(results: Results) -> str:
     for name, about in results.peers.items():
         flushes = f"{about.flushes.a_message:.2f}" if about.flushes else ""
         rows.append((name, about.version, flushes, about.label, about.how))
-    return _table(("server", "version", "flushes a message", "what it flushes before 250", "CPU counted by"), rows)
+    return _table(
+        ("server", "version", "flushes a message, in and out", "what it flushes before 250", "CPU counted by"), rows
+    )

@@ -51,14 +51,38 @@ def test_kept_counts_are_of_one_build_and_beside_those_of_others(tmp_path: Path)
     assert find_kept(path, {"python": "3.13"}) is None
 
 
-def test_command_compares_only_with_the_very_same_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "kept.json"
-    keep(path, build() | {"python": "another"}, {"schedule": 1})
+def test_command_compares_with_the_same_build_or_with_the_one_most_like_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, ours = tmp_path / "kept.json", build()
+    found = count({"schedule": WORKS["schedule"]}, LAYOUTS)["schedule"]
+    keep(path, ours | {"msgspec": "0", "lmdb": "0"}, {"schedule": 1})
+    keep(path, ours | {"msgspec": "0"}, {"schedule": round(found / 1.05)})
     assert main(["schedule"], path) == 0
-    assert "NOT COMPARED, nothing is kept for this build: schedule" in capsys.readouterr().out
-    keep(path, build(), {"schedule": 1})
+    said = capsys.readouterr().out
+    assert "compared with the one most like it" in said
+    assert f"msgspec    {ours['msgspec']}, kept 0" in said
+    keep(path, ours | {"msgspec": "0"}, {"schedule": round(found / 1.2)})
     assert main(["schedule"], path) == 1
     assert "TOO MUCH: schedule takes" in capsys.readouterr().out
+    keep(path, ours, {"schedule": found})
+    assert main(["schedule"], path) == 0
+    keep(path, ours, {"schedule": round(found / 1.05)})
+    assert main(["schedule"], path) == 1
+    assert "102% may be" in capsys.readouterr().out
+
+
+def test_command_that_can_compare_nothing_fails_in_ci(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.json"
+    keep(path, build() | {"python": "2.7.18"}, {"schedule": 1})
+    keep(path, build() | {"machine": "another"}, {"schedule": 1})
+    monkeypatch.setenv("CI", "true")
+    assert main(["schedule"], path) == 1
+    assert "NOT COMPARED, nothing is kept for a build like this: schedule" in capsys.readouterr().out
+    monkeypatch.delenv("CI")
+    assert main(["schedule"], path) == 0
 
 
 def test_kept_file_names_work_that_there_is() -> None:
