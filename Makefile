@@ -24,6 +24,9 @@ define need
 	fi; { $(1); } >/dev/null || { echo "missing: please install $(2)" >&2; exit 1; }; }
 endef
 
+# A benchmark that fails leaves no result that would be taken for a whole one.
+.DELETE_ON_ERROR:
+
 .PHONY: build run test lint bench bench-full counts micro torture tools peers clean
 
 build: .venv/compiled

@@ -13,6 +13,7 @@ Filling a million takes minutes, and 10 GB; --keep keeps each filled queue in a 
 
 import argparse
 import contextlib
+import shutil
 import smtplib
 import subprocess
 import sys
@@ -106,8 +107,9 @@ def fill(server: Posthaste, later: Sink, depth: int) -> list[Sent]:
 
 
 def copy(queue: Path, target: Path) -> None:
-    """Copy a queue's folder, with the holes of its file."""
+    """Copy a queue's folder, with the holes of its file, in the place of a copy that was cut off."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
     subprocess.run(["cp", "-r", "--sparse=always", "--reflink=auto", queue, target], check=True)
 
 
@@ -151,7 +153,7 @@ def first_mail_s(server: Posthaste) -> float:
 
 
 def drain(server: Posthaste, later: Sink, done: list[Sent]) -> Drain:
-    """Let the destination come back, and wait until all is there. Raises TimeoutError."""
+    """Let the destination come back, and wait until all is there. Raises TimeoutError, RuntimeError."""
     n_messages = sum(sent.accepted for sent in done)
     later.set_rules([])
     cpu_before_s, began_at = server.cpu_s(), time.monotonic()
@@ -160,6 +162,8 @@ def drain(server: Posthaste, later: Sink, done: list[Sent]) -> Drain:
         order_s = 0.0
         while (arrived := later.count()) < n_messages:
             if not order_s and order.poll() is not None:
+                if order.returncode:
+                    raise RuntimeError(f"mta queue retry failed with {order.returncode}")
                 order_s = time.monotonic() - began_at
             if time.monotonic() - began_at > FILL_S:
                 raise TimeoutError(f"{arrived} of {n_messages} have arrived")

@@ -38,7 +38,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 def build() -> dict[str, str]:
     """Return what makes this build. Raises CountFailed when part of the package is not compiled, or a tool missing."""
-    for declared in sorted(PACKAGE.glob("[!_]*/*.pxd")):
+    for declared in sorted(each for each in PACKAGE.rglob("*.pxd") if each.parent.name != "_fast"):
         if not any(declared.parent.glob(f"{declared.stem}.*.so")):
             raise CountFailed(f"{declared.with_suffix('.py')} is not compiled: make build")
     return {

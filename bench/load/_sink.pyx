@@ -113,6 +113,9 @@ cdef class Sink:
 
     def set_rules(self, list rules):
         cdef object rule
+        for rule in rules:
+            if len(rule.reply.encode()) > OUT_OCTETS - 2:
+                raise ValueError(f"a reply of more than {OUT_OCTETS - 2} octets")
         self._rules = rules
         self._fitted = [0] * len(rules)
         self._used = [0] * len(rules)

@@ -107,7 +107,7 @@ cdef class Source(Pool):
     def run(self, int64_t messages, double seconds, double rate):
         cdef double cpu_before_s
         if rate:
-            messages = messages or <int64_t> (rate * seconds)
+            messages = messages or max(1, <int64_t> (rate * seconds))
             seconds = 0
         self._most = messages or (<int64_t> 1 << 62)
         self._make_ready()

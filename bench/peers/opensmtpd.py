@@ -115,11 +115,14 @@ class OpenSMTPD(Peer):
     def start(self) -> None:
         """Start it and wait until it greets; then let more than five connections wait to be accepted."""
         super().start()
-        inode = next(
+        listening = (
             fields[9]
             for fields in map(str.split, Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:])
             if fields[3] == LISTENING and int(fields[1].rpartition(":")[2], 16) == self.address[1]
         )
+        inode = next(listening, "")
+        if not inode:
+            raise StartFailed(f"{self.name} does not listen on port {self.address[1]} any more")
         for pid in self.pids():
             for name in os.listdir(f"/proc/{pid}/fd"):
                 if os.readlink(f"/proc/{pid}/fd/{name}") == f"socket:[{inode}]":

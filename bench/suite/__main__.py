@@ -97,7 +97,11 @@ def _newest(plan: Plan, *, resumes: bool) -> Path:
     """Return the newest file that can be gone on with and is not whole, or a new one."""
     if resumes:
         for path in sorted(RESULTS.glob(f"{plan.name}-*.json"), reverse=True):
-            results = read(path)
+            try:
+                results = read(path)
+            except ValueError:
+                # Of a version of this program that kept other figures.
+                continue
             if not mismatch(plan, results) and (
                 left(plan, results) or any(each.failed for each in results.measurements)
             ):

@@ -3,6 +3,7 @@
 Rule: reading works with the server stopped; changing needs the server, and whoever asks is told so in a sentence.
 """
 
+import contextlib
 import socket
 import time
 from collections import deque
@@ -28,7 +29,8 @@ AHEAD = 64
 def active(settings: Config) -> frozenset[bytes]:
     """Ask the queue process which parts are leased; none are without a server."""
     try:
-        return frozenset(decoder(Leases).decode(Link(settings).ask(frame(Kind.ASK))).parts)
+        with contextlib.closing(Link(settings)) as link:
+            return frozenset(decoder(Leases).decode(link.ask(frame(Kind.ASK))).parts)
     except NoServer:
         return frozenset()
 

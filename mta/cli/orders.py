@@ -5,6 +5,7 @@ a time that the mail which goes on meanwhile does not wait. On a part that is ju
 when that attempt is settled.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from itertools import islice, takewhile
 from pathlib import Path
@@ -76,20 +77,20 @@ def _run(name: OrderName, config: Path, ids: tuple[str, ...], wanted: Filter, ev
     n_matched = n_changed = 0
     unknown: list[bytes] = []
     damaged: list[bytes] = []
-    link = Link(settings)
-    # Said first, so that a command without a server says that, and not what is wrong with the queue.
-    link.ask(frame(Kind.ORDER, Order(name, ())))
-    with opened(settings) as reader:
-        # What comes in from now on is not meant: our own notices of what is sent back, to begin with.
-        last = reader.last_message()
-        found = iter(given)
-        if not given:
-            found = takewhile(lambda id_: id_ <= last, wanted.ids(reader, active(settings), damaged))
-        for order, done in link.orders(_slices(name, found)):
-            n_matched += len(order.ids) - len(done.unknown)
-            n_changed += done.n_changed
-            unknown += done.unknown
-            damaged += done.damaged
+    with contextlib.closing(Link(settings)) as link:
+        # Said first, so that a command without a server says that, and not what is wrong with the queue.
+        link.ask(frame(Kind.ORDER, Order(name, ())))
+        with opened(settings) as reader:
+            # What comes in from now on is not meant: our own notices of what is sent back, to begin with.
+            last = reader.last_message()
+            found = iter(given)
+            if not given:
+                found = takewhile(lambda id_: id_ <= last, wanted.ids(reader, active(settings), damaged))
+            for order, done in link.orders(_slices(name, found)):
+                n_matched += len(order.ids) - len(done.unknown)
+                n_changed += done.n_changed
+                unknown += done.unknown
+                damaged += done.damaged
     if as_json:
         typer.echo(msgspec.json.encode({"matched": n_matched, "changed": n_changed}))
     else:

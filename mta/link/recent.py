@@ -41,7 +41,7 @@ class Recent:
         self._octets = 0
 
     def add(self, head: PutHead, head_octets: int, content: Sequence[bytes], now_s: float) -> None:
-        """Keep a message that is delivered as a whole; those that are the longest here make room for it.
+        """Keep a message of one part; the oldest make room for it.
 
         `head_octets` are those of the encoded head, `now_s` the loop's time.
         """

@@ -7,6 +7,8 @@ cdef class Desk:
     cdef dict _guests
     cdef object _n_turns
     cdef Py_ssize_t _n_puts
+    cdef Py_ssize_t _n_octets
+    cdef Py_ssize_t _change_octets
     cdef object _answers
     cdef object _ordering
     cdef dict _on

@@ -60,7 +60,7 @@ __all__ = ["Desk"]
 SETTLE = Kind.SETTLE
 # So many of either kind go with a commit, however much there is of the other.
 FEW_CHANGES = 32
-# About what a settlement takes in a frame.
+# What a settlement takes in a frame, at least; with a notice it is as long as that.
 CHANGE_OCTETS = 128
 BEFORE_HELLO = (Kind.HELLO, Kind.ASK, Kind.ORDER)
 ID_OCTETS = 16
@@ -79,6 +79,8 @@ class Desk:
         self._guests: dict[int, Guest] = {}
         self._n_turns = 0
         self._n_puts = 0
+        self._n_octets = 0
+        self._change_octets = CHANGE_OCTETS
         self._answers = Answers(shared)
         self._ordering = Ordering(shared.batch)
         self._on: dict[int, Callable[[Guest, bytes], None]] = {
@@ -121,6 +123,10 @@ class Desk:
         self._answers.refuse(changes)
         self.flush()
 
+    def end_orders(self) -> None:
+        """Take no orders any more: this process is about to end, however many are still to come."""
+        self._ordering.end()
+
     def accept(self, connection: Connection) -> None:
         """Take a new connection."""
         self._guests[connection.fd] = Guest(connection)
@@ -137,8 +143,12 @@ class Desk:
         puts = [guest for guest in guests if guest.role == "in"]
         most = max(FEW_CHANGES, 2 * self._n_puts) if puts or self._n_puts else MOST_CHANGES
         self._n_turns += 1
-        self._read_some([guest for guest in guests if guest.role != "in"], most * CHANGE_OCTETS, most)
+        n_before = batch.n_changes
+        self._read_some([guest for guest in guests if guest.role != "in"], most * self._change_octets, most)
         n_others = batch.n_changes
+        if n_others > n_before:
+            self._change_octets = max(CHANGE_OCTETS, self._n_octets // (n_others - n_before))
+            self._n_octets = 0
         self._read_some(puts, READ_OCTETS, max(MOST_CHANGES, n_others + FEW_CHANGES))
         self._n_puts = batch.n_changes - n_others
         return bool(puts)
@@ -155,6 +165,8 @@ class Desk:
     def _read(self, guest: Guest, most: int) -> None:
         try:
             for kind, payload in guest.connection.read(most):
+                if guest.role != "in":
+                    self._n_octets += len(payload)
                 if guest.worker is None and kind not in BEFORE_HELLO:
                     raise ValueError(f"frame {kind} came before HELLO")
                 if guest.hello is not None and kind != SETTLE:

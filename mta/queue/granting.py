@@ -70,8 +70,8 @@ class Takers:
         return found
 
     def take(self, maker: int) -> tuple[int, Session]:
-        """Give out the session with the least work, as (its parts, session): one of the worker that put the message
-        where none is idle, or that one is, for what it put it need not read.
+        """Return (its parts, session) of the one that gets a part: the least busy session of the worker that put the
+        message, which need not read it; but an idle one of another worker where none of its own is idle.
 
         Among what a worker puts there is some that it has to read all the same; it is not worth telling apart here.
         """

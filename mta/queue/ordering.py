@@ -29,6 +29,7 @@ class Ordering:
         self._waiting: deque[OrderChange] = deque()
         self._n_out = 0
         self._n_orders = 1
+        self._is_over = False
 
     def add(self, change: OrderChange) -> None:
         """Take an order."""
@@ -47,11 +48,15 @@ class Ordering:
             self._n_out = 0
         self._hand_on()
 
+    def end(self) -> None:
+        """Take none any more: this process is about to end, and whoever has no answer asks the next one."""
+        self._is_over = True
+
     def forget(self, guest: Guest) -> None:
         """Nobody is there any more who would be told: what was not begun is not done."""
         self._waiting = deque([change for change in self._waiting if change.guest is not guest])
 
     def _hand_on(self) -> None:
-        while self._waiting and self._n_out < self._n_orders:
+        while self._waiting and self._n_out < self._n_orders and not self._is_over:
             self._n_out += 1
             self._batch.add(self._waiting.popleft())

@@ -52,9 +52,9 @@ class PathBook:
         return self._paths.get(site)
 
     def drop(self, site: str) -> bool:
-        """Forget a path for good, unwritten, and return whether there was anything to write, or will be."""
-        kept = [paths.pop(site, None) for paths in (self._paths, self._left)]
-        return any(path is not None for path in kept)
+        """Forget a path for good, unwritten; return whether it was here."""
+        found = [held.pop(site, None) for held in (self._paths, self._left)]
+        return any(path is not None for path in found)
 
     def maybe_leave(self, path: Path) -> bool:
         """Forget a path that nobody uses; return whether it is forgotten."""
@@ -81,7 +81,7 @@ class PathBook:
                 del self._left[site]
         self._written = {}
         if not self._to_write:
-            # The ones at the end come first.
+            # They are taken from the end: those that were left first, for they go from RAM once they are written.
             self._to_write = [path for path in (*self._paths.values(), *self._left.values()) if path.is_changed]
         while self._to_write and len(self._written) < MOST_WRITTEN:
             path = self._to_write.pop()

@@ -112,7 +112,11 @@ class QueueProcess:
 
     def _stop(self) -> None:
         self._wakeup.recv(64)
+        self._begin_to_stop()
+
+    def _begin_to_stop(self) -> None:
         self._is_stopping = True
+        self._desk.end_orders()
 
     def _timeout_s(self) -> float:
         shared = self._shared
@@ -193,7 +197,8 @@ class QueueProcess:
                 shared.tell(ChildDied(shared.clock.now_ms(), b"", "", name, pid, status))
             elif word == "leave":
                 # Workers keep their sessions, and say again to the next process what this one has not answered.
-                self._is_stopping = self._is_followed = True
+                self._is_followed = True
+                self._begin_to_stop()
             else:
                 self._hear_reload(word, rest)
 

@@ -60,7 +60,7 @@ class MessageRow(msgspec.Struct, frozen=True, array_like=True):
 class PartRow(msgspec.Struct, frozen=True, array_like=True):
     """The unit of scheduling. `deaths` counts workers that died with it; `state` is "" or held or aside; `order` is
     what an operator wants done with it, at once or when it is settled: "" or retry, hold, remove or bounce; `n_open`
-    counts its recipients whose fate is open; `cost` is what it takes of its queue's turn, see `keys.turn`."""
+    counts its recipients whose fate is open; `cost` is what it takes of its queue's turn, see `mta._fast.turn`."""
 
     queue: int
     due: int

@@ -14,6 +14,8 @@ cdef class Dispatch:
     cdef dict _held
     cdef set _resolving
     cdef bint _is_draining
+    cdef object _loop
+    cdef object _thread
 
     cpdef lease(self, lease)
     cpdef done(self, job, outcomes)

@@ -5,6 +5,7 @@ sessions by number; a courier exists here from the first lease of its session to
 """
 
 import asyncio
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -53,6 +54,8 @@ class Dispatch:
         self._held: dict[bytes, Held] = {}
         self._resolving: set[asyncio.Task[None]] = set()
         self._is_draining = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
 
     # What the queue process orders
 
@@ -210,7 +213,7 @@ class Dispatch:
         try:
             leased = self._reader.leased(part)
         except DAMAGE as problem:
-            self._unreadable(part, problem)
+            self._set_aside(part, problem)
             raise
         if leased is None:
             raise LookupError(f"part {part.hex()} is not in the queue any more")
@@ -221,9 +224,15 @@ class Dispatch:
         try:
             return self._reader.piece(extents, piece)
         except LookupError as problem:
-            if part in self._held:
-                self._unreadable(part, problem)
+            self._set_aside(part, problem)
             raise
+
+    def _set_aside(self, part: bytes, problem: Exception) -> None:
+        """Have a part set aside that is still held; from whichever thread: Maildirs are written in one of their own."""
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self._set_aside, part, problem)
+        elif part in self._held:
+            self._unreadable(part, problem)
 
     def _unreadable(self, part: bytes, problem: Exception) -> None:
         """Have a part set aside."""

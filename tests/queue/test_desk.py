@@ -6,10 +6,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mta.config import Config, Listener
-from mta.link import LINK_VERSION, Connection, Hello, Kind, Put, Settle, frame
+from mta.link import LINK_VERSION, Connection, Hello, Kind, Notice, Put, Settle, frame
 from mta.link.frames import encode, put_pieces
 from mta.queue.batch import MOST_CHANGES
 from mta.queue.changes import Change, Circumstances, PutChange, SettleChange
@@ -17,7 +18,7 @@ from mta.queue.desk import FEW_CHANGES, Desk
 from mta.queue.shared import Shared
 from mta.store import Writer
 
-from .samples import put, settlement
+from .samples import notice, put, settlement
 
 BUFFER_OCTETS = 262_144
 
@@ -95,6 +96,25 @@ def test_desk_settlements_are_read_faster_than_new_mail(served: Served) -> None:
         n_settled, n_put = served.turn()
         assert n_put == 60
         assert n_settled >= (60 if turn else FEW_CHANGES)
+
+
+def test_desk_settlements_with_notices_are_read_as_fast(served: Served) -> None:
+    told: list[bytes] = []
+    for number in range(40):
+        about = put(number, ("x@b.test",))
+        long = Notice(notice(20_000 + number, about).head, b"x" * 4000)
+        one = msgspec.structs.replace(settlement(about, 0, "bounced"), notice=long)
+        told.append(frame(Kind.SETTLE, Settle(0, (one,))))
+    served.ends["out"].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 400_000)
+    served.ends["out"].sendall(b"".join(told))
+    found: list[int] = []
+    while sum(found) < len(told) and len(found) < 5:
+        served.put([put(10_000 + 100 * len(found) + number, ("x@b.test",)) for number in range(10)])
+        n_settled, n_put = served.turn()
+        assert n_put == 10
+        found.append(n_settled)
+    # How long they are is learned from the first.
+    assert sum(found) == len(told)
 
 
 def test_desk_settlements_alone_fill_a_batch(served: Served) -> None:

@@ -73,6 +73,16 @@ def test_ordering_is_in_the_order_in_which_they_came_and_ends(turns: Turns) -> N
     assert len(turns.turn(0.0)) == 1
 
 
+def test_ordering_takes_none_once_the_process_is_to_end(turns: Turns) -> None:
+    for _ in range(3):
+        turns.turn(0.0)
+    turns.ordering.end()
+    # What the batch has is carried out; however many wait, nothing follows.
+    assert len(turns.turn(0.0)) == 8
+    turns.ordering.add(OrderChange(NOBODY, Order("hold", (bytes(16),))))
+    assert not turns.batch.has_news
+
+
 def test_ordering_forgets_what_was_ordered_by_somebody_who_is_gone(turns: Turns) -> None:
     guest = cast(Guest, object())
     for number in range(400, 403):

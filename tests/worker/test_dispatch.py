@@ -1,6 +1,8 @@
 """Leases to couriers and outcomes to settlements, with a real link and a real queue; the queue process is played."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -184,6 +186,39 @@ def test_read_of_our_own_message_that_had_to_make_room(run: Callable[[Talk], Non
         assert there.read(0) == b"second\r\n"
         with pytest.raises(LookupError):
             gone.read(0)
+
+    run(talk)
+
+
+# Deletes the content of the first two messages.
+LOSE = """
+import sys
+from mta.store import Writer
+writer = Writer(sys.argv[1], int(sys.argv[2]))
+writer.begin()
+for extent in (1, 2):
+    writer.remove_chunks(extent, 1, 1)
+writer.commit()
+"""
+
+
+def test_content_that_is_lost_is_set_aside_from_whichever_thread_it_is_read(
+    run: Callable[[Talk], None], tmp_path: Path
+) -> None:
+    async def talk(bench: Bench) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        bench.lease(7, part_of(FIRST), part_of(SECOND))
+        await until(lambda: bench.sessions and len(bench.sessions[0].jobs) == 2)
+        # LMDB opens a file once in a process.
+        subprocess.run([sys.executable, "-c", LOSE, str(tmp_path), str(MAP_OCTETS)], check=True)
+        first, second = bench.sessions[0].jobs
+        with pytest.raises(LookupError, match="not where they should be"):
+            await loop.run_in_executor(None, first.read, 0)
+        with pytest.raises(LookupError, match="not where they should be"):
+            second.read(0)
+        settled = await bench.settlements(2)
+        assert {each.part: each.results for each in settled} == {part_of(FIRST): (), part_of(SECOND): ()}
 
     run(talk)
 
