@@ -13,6 +13,7 @@ import msgspec
 
 __all__ = [
     "DIAGNOSTIC_OCTETS",
+    "ID_OCTETS",
     "LOCAL_SITE",
     "LOST_SITE",
     "REASON_OCTETS",
@@ -39,6 +40,7 @@ LOCAL_SITE = "local"
 LOST_SITE = "unresolved:"
 """What the names of sites begin with of which the name service knows nothing at the moment: see `lost_site`."""
 
+ID_OCTETS = 16
 _pack_id = struct.Struct(">IHHII").pack
 # INTERFACES: diagnostics are cut at 1,000 octets of UTF-8, addresses never. A row has to hold what is left.
 DIAGNOSTIC_OCTETS = 1000

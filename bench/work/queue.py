@@ -28,6 +28,7 @@ from mta.link import (
     frame,
 )
 from mta.link.frames import MAX_FRAME_OCTETS, encode, put_pieces
+from mta.message import ID_OCTETS
 from mta.queue.changes import Circumstances
 from mta.queue.clock import Clock
 from mta.queue.desk import Desk
@@ -42,7 +43,6 @@ TURN_MS = 2
 YEAR_S = 365 * 86_400.0
 # More than there ever are; the queue process looks again when the number has risen.
 ALL_EVENTS = 1 << 60
-ID_OCTETS = 16
 
 
 class Still(Clock):

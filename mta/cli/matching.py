@@ -8,9 +8,9 @@ import typer
 
 from mta.address import canonical_domain
 from mta.cli.rows import STATES, ids, message_row, messages, state_of
+from mta.message import ID_OCTETS
 from mta.store import DAMAGE, Queued, Reader, due_of, message_of
 
-ID_OCTETS = 16
 PAGE = 5000
 
 __all__ = ["CampaignOption", "DomainOption", "Filter", "SenderOption", "StateOption", "TenantOption"]

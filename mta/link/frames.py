@@ -50,7 +50,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from mta.message import Outcome, QueueName
+from mta.message import ID_OCTETS, Outcome, QueueName
 
 __all__ = [
     "LINK_VERSION",
@@ -96,7 +96,6 @@ PART_OCTETS = 1024 * 1024
 MAX_HEAD_OCTETS = 1024 * 1024
 # A part, a PUT with the largest head, a HELLO that names 200,000 leases.
 MAX_FRAME_OCTETS = 5 * 1024 * 1024
-ID_OCTETS = 16
 
 
 class Kind(enum.IntEnum):

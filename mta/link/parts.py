@@ -20,7 +20,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mta.link.frames import ID_OCTETS, PART_OCTETS, Kind, Put, put_pieces, read_put
+from mta.link.frames import PART_OCTETS, Kind, Put, put_pieces, read_put
+from mta.message import ID_OCTETS
 
 __all__ = ["Part", "end_pieces", "part_head", "read_end", "read_id", "read_part", "read_part_stored"]
 

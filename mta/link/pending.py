@@ -13,11 +13,10 @@ import msgspec
 from mta.link.contract import Waiter
 from mta.link.frames import Kind, Refused, frame, put_pieces
 from mta.link.parts import end_pieces
+from mta.message import ID_OCTETS
 from mta.reply import Reply
 
 __all__ = ["Pending", "Puts"]
-
-ID_OCTETS = 16
 
 
 class Pending(msgspec.Struct):

@@ -34,6 +34,7 @@ from mta.link import (
     read_part,
     read_put,
 )
+from mta.message import ID_OCTETS
 from mta.queue.answers import Answers
 from mta.queue.batch import MOST_CHANGES, Done
 from mta.queue.changes import (
@@ -63,7 +64,6 @@ FEW_CHANGES = 32
 # What a settlement takes in a frame, at least; with a notice it is as long as that.
 CHANGE_OCTETS = 128
 BEFORE_HELLO = (Kind.HELLO, Kind.ASK, Kind.ORDER)
-ID_OCTETS = 16
 # After an upgrade the workers of the version before live on, until others have taken their places.
 SPOKEN = (LINK_VERSION, LINK_VERSION - 1)
 

@@ -11,8 +11,9 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from mta.message import ID_OCTETS
 from mta.store.codec import CHUNK_OCTETS
-from mta.store.keys import ID_OCTETS, LOST_EXTENT, body_key, number, number_key
+from mta.store.keys import LOST_EXTENT, body_key, number, number_key
 from mta.store.snapshot import Snapshot
 from mta.store.wrong import Make, Move, Salvage, Wrong
 

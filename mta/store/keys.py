@@ -28,7 +28,7 @@ from functools import lru_cache
 import msgspec
 
 from mta._fast import body_key, chunk_rows, due_key, number, number_key, numbered, timer_key, turn, wake_key
-from mta.message import QueueName
+from mta.message import ID_OCTETS, QueueName
 
 __all__ = [
     "BOUNCE",
@@ -74,8 +74,6 @@ TABLES = (
     "event",
     "counter",
 )
-
-ID_OCTETS = 16
 
 # A part that is held or aside is due never: its row keeps its queue, and nothing wakes it.
 NEVER_MS = (1 << 63) - 1

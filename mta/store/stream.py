@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mta.store.keys import ID_OCTETS
+from mta.message import ID_OCTETS
 from mta.store.snapshot import Snapshot
 from mta.store.wrong import Move, Wrong
 

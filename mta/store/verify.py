@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from mta.message import ID_OCTETS
 from mta.reply import printable
 from mta.store.books import counters, events, numbers
 from mta.store.codec import (
@@ -30,13 +31,7 @@ from mta.store.codec import (
 )
 from mta.store.content import Content, Owned
 from mta.store.indexes import queues, stray_dues, stray_timers
-from mta.store.keys import (
-    ID_OCTETS,
-    LOST_EXTENT,
-    NEVER_MS,
-    number_key,
-    path_key,
-)
+from mta.store.keys import LOST_EXTENT, NEVER_MS, number_key, path_key
 from mta.store.snapshot import Snapshot
 from mta.store.standing import due_row, timer_row
 from mta.store.stream import UNREADABLE, Stream
