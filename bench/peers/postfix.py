@@ -1,7 +1,8 @@
 """A private Postfix. The system's own is not touched; its programs are used (`apt-get install postfix`), as root.
 
 No chroot, no TLS. Tuned: without its pause of a second when mail comes in faster than it leaves, 100 deliveries at once
-instead of 20, as many processes and connections as a load needs.
+instead of 20, as many processes and connections as a load needs. Keeping connections to the next hop that it does not
+keep by itself (smtp_connection_cache_destinations) gains nothing here: 0.98 of the rate, four runs of each in turn.
 
 Its CPU time is without that of postlogd, which writes its log: where it stands other servers have syslog, which would
 not be counted, either. What its daemons spend on handing their lines to postlogd is counted.
