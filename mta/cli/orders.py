@@ -87,7 +87,7 @@ def _run(name: OrderName, config: Path, ids: tuple[str, ...], wanted: Filter, ev
             if not given:
                 found = takewhile(lambda id_: id_ <= last, wanted.ids(reader, active(settings), damaged))
             for order, done in link.orders(_slices(name, found)):
-                n_matched += len(order.ids) - len(done.unknown)
+                n_matched += len(order.ids) - len(done.unknown) - len(done.damaged)
                 n_changed += done.n_changed
                 unknown += done.unknown
                 damaged += done.damaged
